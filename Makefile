@@ -1,0 +1,32 @@
+# `make bench` and `make test` need Python 3.10+ and make, nothing else: each makes .venv when it is not there.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+CONFIG ?= benchmarks/configs/glyphs.yaml
+
+.PHONY: bench test lint types clean
+
+# A variant or setting of the benchmark is given as `make bench ARGS="data.root=path"`.
+bench: $(READY)
+	$(BIN)/python -m benchmarks compare $(CONFIG) $(ARGS)
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+# The stamp is newer than what it was made from, so a second call installs nothing.
+$(READY): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmark,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

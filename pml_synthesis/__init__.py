@@ -1,0 +1,26 @@
+"""Synthetic embeddings and classes for pytorch-metric-learning."""
+
+from . import augmenters, functional, losses, regularizers, schedules
+from .augmenters import (
+    BaseAugmenter,
+    Compose,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SyntheticBatch,
+)
+from .losses import SynthesisLoss, register_proxies
+from .regularizers import SynthesisRegularizer
+
+__version__ = "0.1.0"
+
+# Without the submodules: `losses` would hide PML's in a star import.
+__all__ = [
+    "BaseAugmenter",
+    "Compose",
+    "ProxySynthesis",
+    "SphericalEmbeddingExpansion",
+    "SynthesisLoss",
+    "SynthesisRegularizer",
+    "SyntheticBatch",
+    "register_proxies",
+]

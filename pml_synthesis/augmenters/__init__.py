@@ -1,0 +1,15 @@
+"""Augmenters: each makes a synthetic batch from a batch."""
+
+from .base_augmenter import BaseAugmenter
+from .compose import Compose
+from .proxy_synthesis import ProxySynthesis
+from .spherical_embedding_expansion import SphericalEmbeddingExpansion
+from .synthetic_batch import SyntheticBatch
+
+__all__ = [
+    "BaseAugmenter",
+    "Compose",
+    "ProxySynthesis",
+    "SphericalEmbeddingExpansion",
+    "SyntheticBatch",
+]

@@ -1,0 +1,64 @@
+"""Several augmenters at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from .._checks import expect
+from .base_augmenter import BaseAugmenter
+from .synthetic_batch import SyntheticBatch
+
+
+class Compose(BaseAugmenter):
+    """Gives the real batch to several augmenters and puts what they make together.
+
+    None sees what another made. Each draws from a stream of its own, also where the seeds are the same.
+
+    Args:
+        augmenters: the parts, at least one.
+
+    Raises:
+        ValueError: if there is no part, or one is no augmenter.
+
+    Example:
+        >>> from pml_synthesis import ProxySynthesis, SphericalEmbeddingExpansion
+        >>> both = Compose([ProxySynthesis(), SphericalEmbeddingExpansion(num_expansions=2, fraction=1.0)])
+        >>> batch = both(torch.randn(6, 4), torch.arange(6), torch.randn(6, 4))
+        >>> len(batch), batch.num_new_classes
+        (18, 6)
+    """
+
+    def __init__(self, augmenters: Sequence[BaseAugmenter]) -> None:
+        super().__init__()
+        augmenters = list(augmenters)
+        valid = bool(augmenters) and all(isinstance(part, BaseAugmenter) for part in augmenters)
+        expect(valid, "augmenters", "a sequence of at least one augmenter", augmenters)
+        self.augmenters = torch.nn.ModuleList(augmenters)
+        # Counted through nested ones too; the outermost Compose is made last and has the last word.
+        parts = (part for part in self.modules() if isinstance(part, BaseAugmenter))
+        for stream, part in enumerate(parts):
+            part.stream = stream
+
+    @property
+    def requires_proxies(self) -> bool:  # type: ignore[override]
+        """Whether one of the parts needs class proxies."""
+        return any(part.requires_proxies for part in self.augmenters)  # type: ignore[union-attr]
+
+    def synthesize(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        proxies: Tensor | None,
+        host_labels: Tensor,
+        generator: Generator,
+    ) -> SyntheticBatch:
+        """Put together what the parts make; see :meth:`BaseAugmenter.synthesize`."""
+        batches = [
+            part.synthesize_checked(embeddings, labels, proxies, host_labels)  # type: ignore[operator]
+            for part in self.augmenters
+        ]
+        num_classes = 0 if proxies is None else len(proxies)
+        return SyntheticBatch.concatenate(batches, num_classes)

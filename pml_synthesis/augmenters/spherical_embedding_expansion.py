@@ -1,0 +1,146 @@
+"""SEE, Spherical Embedding Expansion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import normalize
+
+from .._checks import expect, is_integer, is_number
+from ..functional import random_frame, random_signs, row_order, spherical_expansion
+from ..functional.precision import working_dtype
+from ..schedules import CosineSchedule, Schedule
+from .base_augmenter import BaseAugmenter
+from .synthetic_batch import SyntheticBatch
+
+
+class SphericalEmbeddingExpansion(BaseAugmenter):
+    r"""Expands embeddings to the other vertices of a regular simplex around the proxy of their class.
+
+    For a unit embedding z with the unit proxy w of its class,
+
+    .. math::
+        M = \langle z, w \rangle w, \quad r = z - M, \quad
+        \tilde z_k = M + \lVert r \rVert \sum_{j=1}^{K} a_{kj} u_j, \quad k = 1, \dots, K
+
+    with :math:`u_1 = r / \lVert r \rVert`, random :math:`u_2, \dots, u_K` that complete {w, u_1} orthonormally, and the vertices
+    :math:`a_0 = e_1, a_1, \dots, a_K` of a regular simplex. Each synthetic row has exactly the cosine of its source to the proxy, and its
+    label. No new classes. Of a class of several centres, the one nearest to the row is its proxy.
+
+    Args:
+        num_expansions: K, the synthetic rows for each expanded one; at least 1 and less than D.
+        fraction: the part of the batch that is expanded, the round(fraction B) rows best aligned with their proxies: a number in
+            [0, 1], or a schedule from the training step to one, such as :class:`~pml_synthesis.schedules.CosineSchedule`.
+        detach: whether the synthetic rows are constants, as in the released code, so that they train the proxies only; otherwise
+            gradients reach embeddings and proxies through them.
+        seed: see :class:`BaseAugmenter`.
+        collect_stats: see :class:`BaseAugmenter`. Records `current_fraction`, `num_rows` and `mean_cosine` (of the synthetic
+            rows to their proxies).
+
+    Raises:
+        ValueError: if `num_expansions` is no integer of at least 1, or a fraction is outside of [0, 1]; in the call, if
+            `num_expansions` is not below D.
+
+    Source: Le, Woo, "Spherical Embedding Expansion", PAKDD 2024, DOI 10.1007/978-981-97-2253-2_11, and its
+    released code.
+
+    Example:
+        >>> see = SphericalEmbeddingExpansion(num_expansions=8, fraction=0.5, seed=0)
+        >>> batch = see(torch.randn(6, 16), torch.tensor([0, 0, 1, 1, 2, 2]), torch.randn(3, 16))
+        >>> batch.embeddings.shape, batch.num_new_classes
+        (torch.Size([24, 16]), 0)
+    """
+
+    def __init__(
+        self,
+        num_expansions: int = 8,
+        fraction: float | Schedule = 0.4,
+        detach: bool = True,
+        *,
+        seed: int | None = None,
+        collect_stats: bool | None = None,
+    ) -> None:
+        super().__init__(seed=seed, collect_stats=collect_stats)
+        valid = is_integer(num_expansions) and num_expansions >= 1
+        expect(valid, "num_expansions", "an integer of at least 1", num_expansions)
+        for value in _values_to_check(fraction):
+            _expect_fraction(value)
+        self.num_expansions = num_expansions
+        self.fraction = fraction
+        self.detach = detach
+        self.add_to_recordable_attributes(
+            list_of_names=["current_fraction", "num_rows", "mean_cosine"], is_stat=True
+        )
+
+    def synthesize(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        proxies: Tensor | None,
+        host_labels: Tensor,
+        generator: Generator,
+    ) -> SyntheticBatch:
+        """Expand the best aligned rows; see :meth:`BaseAugmenter.synthesize`."""
+        assert proxies is not None
+        (batch_size, dim), size, device = embeddings.shape, self.num_expansions, embeddings.device
+        expect(size < dim, "num_expansions", f"less than the embedding size, {dim}", size)
+        fraction = self.fraction(self.step) if callable(self.fraction) else self.fraction
+        _expect_fraction(fraction)
+        num_seeds = round(fraction * batch_size)
+
+        direction = torch.randn(dim, dtype=torch.float64, generator=generator).to(device)
+        frame = random_frame(size + 1, dim, generator)
+        signs = random_signs(num_seeds, dim, generator)
+
+        centers, cosines = _nearest_centers(embeddings, labels, proxies)
+        order = row_order(embeddings, labels, direction)
+        aligned = cosines[order].argsort(descending=True, stable=True)[:num_seeds]
+        seeds = order[aligned.sort().values]
+
+        z, w = embeddings[seeds], centers[seeds]
+        if self.detach:
+            z, w = z.detach(), w.detach()
+        if self.collect_stats:
+            self.current_fraction = fraction
+            self.num_rows = num_seeds * size
+            self.mean_cosine = cosines[seeds].mean().item() if num_seeds else 0.0
+        source = seeds.repeat_interleave(size)
+        return SyntheticBatch(
+            embeddings=spherical_expansion(z, w, frame, signs).flatten(0, 1),
+            labels=labels[source],
+            proxies=proxies[:0],
+            source=source,
+        )
+
+    def options(self) -> dict[str, Any]:
+        """Return the options by name, for `repr`."""
+        names = ("num_expansions", "fraction", "detach")
+        return {name: getattr(self, name) for name in names}
+
+
+def _nearest_centers(embeddings: Tensor, labels: Tensor, proxies: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each row the centre of its class with the largest cosine, [B, D], and that cosine, detached, [B]."""
+    dtype = working_dtype(embeddings, proxies)
+    centers = proxies[labels]
+    centers = centers.unsqueeze(1) if centers.ndim == 2 else centers
+    with torch.no_grad():
+        rows = normalize(embeddings.to(dtype))
+        cosines = torch.einsum("bd,bkd->bk", rows, normalize(centers.to(dtype), dim=2))
+        nearest = cosines.argmax(dim=1, keepdim=True)
+        cosine = cosines.gather(1, nearest).squeeze(1)
+    chosen = centers.take_along_dim(nearest.unsqueeze(2), dim=1).squeeze(1)
+    return chosen, cosine
+
+
+def _values_to_check(fraction: float | Schedule) -> list[Any]:
+    """Return the extreme values of a fraction as far as they are known without a training step."""
+    if isinstance(fraction, CosineSchedule):
+        return [fraction.start, fraction.end]
+    return [] if callable(fraction) else [fraction]
+
+
+def _expect_fraction(value: Any) -> None:
+    expected = "a number in [0, 1], or a schedule of such"
+    expect(is_number(value) and 0 <= value <= 1, "fraction", expected, value)

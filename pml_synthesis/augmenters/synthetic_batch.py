@@ -1,0 +1,86 @@
+"""What an augmenter makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .._checks import expect
+
+
+@dataclass(frozen=True, eq=False)
+class SyntheticBatch:
+    """Synthetic rows and synthetic classes, to be given to a loss beside the real ones.
+
+    Args:
+        embeddings: the synthetic rows, [M, D]. Only their directions count: where a loss uses norms, a synthetic row has the
+            norm of its source.
+        labels: int64, [M]; y < C is a real class, C + i the i-th new one.
+        proxies: the proxies of the E new classes, [E, D], or [E, K, D] where a class has K centres. E may be 0.
+        source: int64, [M]: the row of the real batch that each synthetic row came from, whose mined weight and class weight it
+            inherits.
+
+    Raises:
+        ValueError: if the lengths or widths do not fit together.
+
+    Example:
+        >>> batch = SyntheticBatch.empty(torch.zeros(4, 8))
+        >>> len(batch), batch.num_new_classes
+        (0, 0)
+    """
+
+    embeddings: Tensor
+    labels: Tensor
+    proxies: Tensor
+    source: Tensor
+
+    def __post_init__(self) -> None:
+        expect(
+            self.embeddings.ndim == 2, "embeddings", "of shape [M, D]", tuple(self.embeddings.shape)
+        )
+        rows, width = self.embeddings.shape
+        for name in ("labels", "source"):
+            shape = tuple(getattr(self, name).shape)
+            expect(shape == (rows,), name, f"of shape [{rows}], one for each row", shape)
+        shape = tuple(self.proxies.shape)
+        fits = len(shape) in (2, 3) and shape[-1] == width
+        expect(fits, "proxies", f"of shape [E, {width}] or [E, K, {width}]", shape)
+
+    def __len__(self) -> int:
+        """Return M, the number of synthetic rows."""
+        return len(self.embeddings)
+
+    @property
+    def num_new_classes(self) -> int:
+        """E, the number of synthetic classes."""
+        return len(self.proxies)
+
+    def to(self, dtype: torch.dtype) -> SyntheticBatch:
+        """Return the batch with rows and proxies in another dtype."""
+        return SyntheticBatch(
+            self.embeddings.to(dtype), self.labels, self.proxies.to(dtype), self.source
+        )
+
+    @classmethod
+    def empty(cls, embeddings: Tensor, proxies: Tensor | None = None) -> SyntheticBatch:
+        """Return a batch of no rows and no classes, beside real embeddings [B, D] and proxies."""
+        none = torch.empty(0, dtype=torch.int64, device=embeddings.device)
+        no_proxies = (embeddings if proxies is None else proxies)[:0]
+        return cls(embeddings[:0], none, no_proxies, none)
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[SyntheticBatch], num_classes: int) -> SyntheticBatch:
+        """Return several batches as one, the new classes counted on from the C = `num_classes` real ones."""
+        labels, counted = [], 0
+        for batch in batches:
+            labels.append(batch.labels + counted * (batch.labels >= num_classes))
+            counted += batch.num_new_classes
+        return cls(
+            torch.cat([batch.embeddings for batch in batches]),
+            torch.cat(labels),
+            torch.cat([batch.proxies for batch in batches]),
+            torch.cat([batch.source for batch in batches]),
+        )

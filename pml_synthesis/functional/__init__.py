@@ -1,0 +1,20 @@
+"""The geometry as pure functions of (tensors, draws)."""
+
+from .interpolation import interpolate
+from .ordering import row_order
+from .orthonormal import align, orthonormal_completion, random_frame, random_signs
+from .pairing import class_distinct_pairs
+from .simplex import simplex_vertices
+from .spherical_expansion import spherical_expansion
+
+__all__ = [
+    "align",
+    "class_distinct_pairs",
+    "interpolate",
+    "orthonormal_completion",
+    "random_frame",
+    "random_signs",
+    "row_order",
+    "simplex_vertices",
+    "spherical_expansion",
+]

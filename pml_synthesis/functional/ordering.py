@@ -1,0 +1,26 @@
+"""An order of the rows of a batch that does not depend on the order in which they came."""
+
+import torch
+from torch import Tensor
+
+
+def row_order(embeddings: Tensor, labels: Tensor, direction: Tensor) -> Tensor:
+    """Sort the rows of a batch by class and, within a class, by their projection on a direction.
+
+    Processes that gather a batch hold the same rows, each in another order and with other last bits. What is drawn for
+    "the i-th row in this order" is drawn for the same row on all of them.
+
+    Args:
+        embeddings: [B, D], only their values are used.
+        labels: integers, [B].
+        direction: [D], drawn at random; float64, which makes ties as good as impossible.
+
+    Returns:
+        The row indices in order, int64, [B].
+
+    Example:
+        >>> row_order(torch.tensor([[2.0], [9.0], [1.0]]), torch.tensor([1, 0, 1]), torch.tensor([1.0]).double())
+        tensor([1, 2, 0])
+    """
+    by_projection = (embeddings.detach().to(direction.dtype) @ direction).argsort()
+    return by_projection[labels[by_projection].argsort(stable=True)]

@@ -1,0 +1,113 @@
+"""Orthonormal directions beside two given ones, without a factorisation per row."""
+
+import torch
+from torch import Generator, Tensor
+
+
+def random_frame(size: int, dim: int, generator: Generator) -> Tensor:
+    """Draw orthonormal vectors, uniformly among all such frames.
+
+    Args:
+        size: how many, at most `dim`.
+        dim: D.
+        generator: a generator on the CPU.
+
+    Returns:
+        The vectors as rows, float64, [size, D].
+
+    Example:
+        >>> frame = random_frame(2, 5, torch.Generator().manual_seed(0))
+        >>> torch.allclose(frame @ frame.T, torch.eye(2).double())
+        True
+    """
+    q, r = torch.linalg.qr(torch.randn(dim, size, dtype=torch.float64, generator=generator))
+    return (q * r.diagonal().sign()).T
+
+
+def random_signs(rows: int, dim: int, generator: Generator) -> Tensor:
+    """Draw +1 and -1 with equal chances.
+
+    Args:
+        rows: B.
+        dim: D.
+        generator: a generator on the CPU.
+
+    Returns:
+        The signs, float32, [B, D].
+
+    Example:
+        >>> random_signs(1, 3, torch.Generator().manual_seed(0)).abs()
+        tensor([[1., 1., 1.]])
+    """
+    bits = torch.randint(2, (rows, dim), dtype=torch.int8, generator=generator)
+    return (2 * bits - 1).to(torch.float32)
+
+
+def align(vectors: Tensor, frame: Tensor, signs: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    r"""Turn vectors, row by row, by the orthogonal map that carries a frame onto two given directions.
+
+    For each row, the coordinates of the frame :math:`q_0, q_1` and of the vectors are first multiplied by the signs of
+    that row, which keeps all angles and gives each row other directions. Two Householder reflections follow,
+
+    .. math:: H_1: q_0 \mapsto \pm w, \qquad H_2: H_1 q_1 \mapsto \pm u, \quad H_2 w = w
+
+    each with the sign that avoids cancellation. What is orthogonal to :math:`q_0, q_1` comes out orthogonal to w and u.
+
+    Args:
+        vectors: [N, D].
+        frame: two orthonormal vectors q_0, q_1, [2, D].
+        signs: +1 or -1, [B, D].
+        first: w, unit vectors, [B, D].
+        second: u, unit vectors orthogonal to w, [B, D]; where u is zero, :math:`H_1 q_1` takes its place.
+
+    Returns:
+        The turned vectors, [B, N, D].
+
+    Example:
+        >>> axes = torch.eye(3)
+        >>> align(axes[2:], axes[:2], torch.ones(1, 3), first=axes[1:2], second=axes[2:]).abs()
+        tensor([[[1., 0., 0.]]])
+    """
+    q0, q1 = frame
+    mirror = q0 * signs
+    mirror = mirror + _sign_of(mirror, first) * first
+    turned_q1 = _reflect((q1 * signs).unsqueeze(1), mirror).squeeze(1)
+    turned = _reflect(vectors * signs.unsqueeze(1), mirror)
+
+    absent = (second == 0).all(dim=1, keepdim=True)
+    second = torch.where(absent, turned_q1, second)
+    return _reflect(turned, turned_q1 + _sign_of(turned_q1, second) * second)
+
+
+def orthonormal_completion(first: Tensor, second: Tensor, frame: Tensor, signs: Tensor) -> Tensor:
+    r"""Complete two orthonormal directions by further ones, for each row.
+
+    .. math:: u_2, \dots, u_K \quad\text{orthonormal, and orthogonal to } w \text{ and } u_1
+
+    Args:
+        first: w, unit vectors, [B, D].
+        second: u_1, unit vectors orthogonal to w, [B, D].
+        frame: K + 1 orthonormal vectors, [K + 1, D], as by :func:`random_frame`: the draw.
+        signs: +1 or -1, [B, D], as by :func:`random_signs`: the draw.
+
+    Returns:
+        The K - 1 further directions, [B, K - 1, D].
+
+    Example:
+        >>> axes = torch.eye(3)
+        >>> orthonormal_completion(axes[:1], axes[1:2], axes, torch.ones(1, 3)).abs()
+        tensor([[[0., 0., 1.]]])
+    """
+    return align(frame[2:], frame[:2], signs, first, second)
+
+
+def _sign_of(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sign of the inner products of rows, where that of 0 is +1, shape [B, 1]."""
+    return torch.where((a * b).sum(dim=1, keepdim=True) < 0, -1.0, 1.0).to(a.dtype)
+
+
+def _reflect(x: Tensor, mirror: Tensor) -> Tensor:
+    """Reflect x [B, N, D] in the hyperplanes orthogonal to mirror [B, D]."""
+    mirror = mirror.unsqueeze(1)
+    along = (x * mirror).sum(dim=2, keepdim=True) / (mirror * mirror).sum(dim=2, keepdim=True)
+    return x - 2 * along * mirror

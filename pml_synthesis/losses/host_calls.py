@@ -1,0 +1,59 @@
+"""The call of a loss that is going on: what its regularizer is told beyond the embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.nn import Module
+
+
+class HostCall(NamedTuple):
+    """A call of a loss: the loss, its labels [B] and its mined tuple."""
+
+    loss: Module
+    labels: Tensor | None
+    indices_tuple: Any
+
+
+_running: list[HostCall] = []
+
+
+def current_call() -> HostCall | None:
+    """Return the innermost call that is going on, or None."""
+    return _running[-1] if _running else None
+
+
+@contextmanager
+def announced(call: HostCall) -> Iterator[None]:
+    """Let a call be the current one."""
+    _running.append(call)
+    try:
+        yield
+    finally:
+        _running.pop()
+
+
+def announce_calls(loss: Module) -> None:
+    """Let each call of a loss be the current one while it goes on. Once is enough; more does no harm.
+
+    The hooks are functions of this module, so that the loss can still be pickled and copied.
+    """
+    if not getattr(loss, "_announces_calls", False):
+        loss.register_forward_pre_hook(_begin, with_kwargs=True)
+        loss.register_forward_hook(_end, always_call=True)
+        loss._announces_calls = True  # type: ignore[assignment]
+
+
+def _begin(loss: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    names = ("embeddings", "labels", "indices_tuple")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    _running.append(HostCall(loss, given.get("labels"), given.get("indices_tuple")))
+
+
+def _end(loss: Module, args: tuple[Any, ...], output: Any) -> None:
+    # Runs after failed calls too, among them those that failed before they began.
+    if _running and _running[-1].loss is loss:
+        _running.pop()

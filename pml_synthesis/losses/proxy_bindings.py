@@ -1,0 +1,161 @@
+"""Bindings: where a loss keeps its class proxies, and what else in it depends on the number of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pytorch_metric_learning import losses
+from torch import Tensor
+from torch.nn import Module
+
+from .._checks import expect
+
+BaseMetricLossFunction = losses.BaseMetricLossFunction
+
+
+@dataclass(frozen=True)
+class ProxyBinding:
+    """Knows where the losses of one class keep their proxies.
+
+    Args:
+        weight: the name of the parameter that holds the proxies.
+        class_dim: the dimension of the weight that counts classes: 0 for [C, D], 1 for [D, C].
+        centers: the name of the attribute that says how many centres K a class has, for weights of C K rows (or
+            columns), those of a class side by side.
+        sized_by_classes: attributes that depend on the number of classes, each with the function from that number to its value.
+        uses_norms: whether the norms of embeddings or proxies matter to the loss beyond its distance.
+        before_copy: what the loss does to its weight at the start of a call, done before the weight is copied for one.
+
+    Example:
+        >>> binding = ProxyBinding("W", class_dim=1)
+        >>> binding.proxies(losses.NormalizedSoftmaxLoss(98, 512)).shape
+        torch.Size([98, 512])
+    """
+
+    weight: str
+    class_dim: int = 0
+    centers: str | None = None
+    sized_by_classes: Mapping[str, Callable[[int], Any]] = field(default_factory=dict)
+    uses_norms: bool = False
+    before_copy: Callable[[Module], None] | None = None
+
+    def proxies(self, loss: Module) -> Tensor:
+        """Return the proxies of a loss, [C, D], or [C, K, D] where a class has K centres."""
+        rows = self.weight_of(loss).movedim(self.class_dim, 0)
+        if self.centers is None:
+            return rows
+        return rows.unflatten(0, (-1, getattr(loss, self.centers)))
+
+    def extended_weight(self, weight: Tensor, new_proxies: Tensor) -> Tensor:
+        """Return a weight of the loss with new classes, [E, D] or [E, K, D], behind the real ones."""
+        rows = new_proxies.flatten(0, -2).movedim(0, self.class_dim)
+        return torch.cat([weight, rows.to(weight)], dim=self.class_dim)
+
+    def weight_of(self, loss: Module) -> Tensor:
+        """Return the weight of the loss as it is."""
+        return getattr(loss, self.weight)
+
+
+_BINDINGS: dict[type, ProxyBinding] = {}
+
+
+def register_proxies(
+    loss_class: type,
+    weight: str,
+    *,
+    class_dim: int = 0,
+    centers: str | None = None,
+    sized_by_classes: Mapping[str, Callable[[int], Any]] | None = None,
+    uses_norms: bool = False,
+    before_copy: Callable[[Module], None] | None = None,
+) -> None:
+    """Teach the hooks where a proxy loss keeps its proxies, and its subclasses with it.
+
+    Args:
+        loss_class: a subclass of PML's `BaseMetricLossFunction`.
+        weight: the name of the parameter that holds the proxies.
+        class_dim: the dimension of that parameter that counts classes: 0 for [C, D], 1 for [D, C].
+        centers: the name of the attribute that says how many centres K a class has, for weights of C K rows (or
+            columns), those of a class side by side.
+        sized_by_classes: attributes that depend on the number of classes, each with the function from that number to
+            its value, such as `{"num_classes": int}` or `{"proxy_labels": torch.arange}`.
+        uses_norms: whether the norms of embeddings or proxies matter to the loss. If so, a synthetic row
+            is given the norm of its source and a synthetic proxy the mean norm of the real ones.
+        before_copy: what the loss does to its own weight at the start of each call, as a function of the loss.
+
+    Raises:
+        ValueError: if `loss_class` is no such subclass, or `class_dim` neither 0 nor 1.
+
+    Example:
+        >>> class MyLoss(losses.BaseMetricLossFunction):
+        ...     def __init__(self, num_classes, embedding_size, **kwargs):
+        ...         super().__init__(**kwargs)
+        ...         self.prototypes = torch.nn.Parameter(torch.randn(num_classes, embedding_size))
+        >>> register_proxies(MyLoss, "prototypes")
+    """
+    fits = isinstance(loss_class, type) and issubclass(loss_class, BaseMetricLossFunction)
+    expect(fits, "loss_class", "a subclass of PML's BaseMetricLossFunction", loss_class)
+    expect(class_dim in (0, 1), "class_dim", "0 for [C, D] or 1 for [D, C]", class_dim)
+    _BINDINGS[loss_class] = ProxyBinding(
+        weight, class_dim, centers, dict(sized_by_classes or {}), uses_norms, before_copy
+    )
+
+
+def find_binding(loss: Module) -> ProxyBinding | None:
+    """Return the binding of the nearest class that a loss is an instance of, or None."""
+    classes = type(loss).__mro__
+    return next((_BINDINGS[known] for known in classes if known in _BINDINGS), None)
+
+
+def require_binding(loss: Module, who: str) -> ProxyBinding:
+    """Return the binding of a loss.
+
+    Raises:
+        ValueError: if its proxies are unknown; the message says to whom (`who`) they are needed.
+    """
+    binding = find_binding(loss)
+    if binding is None:
+        known = ", ".join(sorted(loss_class.__name__ for loss_class in _BINDINGS))
+        name = type(loss).__name__
+        raise ValueError(
+            f"{who} needs the class proxies of the loss, and where {name} keeps any is unknown. If it has "
+            f"proxies, say where with pml_synthesis.register_proxies({name}, ...). Known: {known}."
+        )
+    return binding
+
+
+def _renormalize(loss: Module) -> None:
+    loss.weight.data = loss.weight.data.renorm(2, 1, 1e-5).mul(1e5)  # type: ignore[operator, union-attr]
+
+
+_COUNT: dict[str, Callable[[int], Any]] = {"num_classes": int}
+
+register_proxies(losses.ArcFaceLoss, "W", class_dim=1, sized_by_classes=_COUNT)
+register_proxies(losses.CosFaceLoss, "W", class_dim=1, sized_by_classes=_COUNT)
+register_proxies(
+    losses.LargeMarginSoftmaxLoss, "W", class_dim=1, sized_by_classes=_COUNT, uses_norms=True
+)
+register_proxies(losses.NormalizedSoftmaxLoss, "W", class_dim=1)
+register_proxies(losses.P2SGradLoss, "weight", class_dim=1, before_copy=_renormalize)
+register_proxies(losses.ProxyAnchorLoss, "proxies", sized_by_classes=_COUNT)
+register_proxies(
+    losses.ProxyNCALoss, "proxies", sized_by_classes={"proxy_labels": torch.arange}
+)
+register_proxies(
+    losses.SoftTripleLoss,
+    "fc",
+    class_dim=1,
+    centers="centers_per_class",
+    sized_by_classes=_COUNT,
+)
+register_proxies(losses.SphereFaceLoss, "W", class_dim=1, sized_by_classes=_COUNT, uses_norms=True)
+register_proxies(
+    losses.SubCenterArcFaceLoss,
+    "W",
+    class_dim=1,
+    centers="sub_centers",
+    sized_by_classes=_COUNT,
+)

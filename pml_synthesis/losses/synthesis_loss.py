@@ -1,0 +1,217 @@
+"""The hook that joins a synthetic batch to the real one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_metric_learning.losses import BaseMetricLossFunction
+from pytorch_metric_learning.utils import common_functions as c_f
+from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
+from torch import Tensor
+from torch.nn import Module
+
+from .._checks import expect
+from ..augmenters import BaseAugmenter, SyntheticBatch
+from .evaluation import (
+    attributes_replaced,
+    call_weight,
+    evaluate_with_weight,
+    with_norms,
+)
+from .host_calls import HostCall, announced
+from .mined_tuples import mined_weights_inherited, repeat_for_synthetic
+from .proxy_bindings import ProxyBinding, find_binding, require_binding
+
+
+class SynthesisLoss(BaseMetricLossFunction):
+    r"""Calls a PML loss, unchanged, on the real batch and the synthetic one together.
+
+    .. math:: L(x \cup \tilde x, \; y \cup \tilde y; \; p \cup \tilde p)
+
+    with :math:`(\tilde x, \tilde y, \tilde p)` made by the augmenter from :math:`(x, y, p)`. In eval mode, without an augmenter and
+    where the augmenter makes nothing, it is L(x, y; p) itself. Whatever the wrapped loss has keeps its meaning: its regularizers
+    see the real rows and proxies alone, and a synthetic row inherits the mined weight and the class weight of its source. With pair
+    losses, each mined tuple is repeated with the synthetic row as anchor in the place of its source.
+
+    It has no distance, reducer or regularizer of its own and shows those of the wrapped loss, which is `.loss`: a checkpoint of the
+    plain loss loads with `synthesis_loss.loss.load_state_dict`. The weight of the wrapped loss is never cast, as PML does
+    with half embeddings. Not for threads (DataParallel): for the length of a call, attributes of the wrapped loss are replaced.
+
+    Args:
+        loss: any PML loss. An augmenter that needs proxies needs one whose proxies are known (all proxy losses of PML, and those
+            taught by :func:`register_proxies`).
+        augmenter: what makes the synthetic batch, or None for the plain loss.
+
+    Raises:
+        ValueError: if `loss` is no PML loss, `augmenter` no augmenter, or the proxies of the loss are needed and unknown;
+            in the call, if `ref_emb` is given to a proxy loss, or the augmenter is given a wrong argument.
+
+    Default reducer and reducer input: those of the wrapped loss.
+
+    Example:
+        >>> from pytorch_metric_learning import losses
+        >>> from pml_synthesis import ProxySynthesis
+        >>> loss = SynthesisLoss(losses.ProxyNCALoss(3, 16), augmenter=ProxySynthesis())
+        >>> loss(torch.randn(6, 16), torch.tensor([0, 0, 1, 1, 2, 2])).shape
+        torch.Size([])
+    """
+
+    def __init__(self, loss: BaseMetricLossFunction, augmenter: BaseAugmenter | None) -> None:
+        # Not BaseMetricLossFunction's: a wrapper has no distance, reducer and regularizer to set up.
+        ModuleWithRecords.__init__(self)
+        is_loss = isinstance(loss, BaseMetricLossFunction)
+        expect(is_loss, "loss", "a PML loss (a BaseMetricLossFunction)", loss)
+        is_augmenter = augmenter is None or isinstance(augmenter, BaseAugmenter)
+        expect(is_augmenter, "augmenter", "an augmenter, or None", augmenter)
+        if augmenter is not None and augmenter.requires_proxies:
+            require_binding(loss, who=type(augmenter).__name__)
+        self.loss = loss
+        self.augmenter = augmenter
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | None = None,
+        indices_tuple: Any = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> Any:
+        """Return the loss.
+
+        Args:
+            embeddings: [B, D].
+            labels: of any integer type, [B].
+            indices_tuple: what a PML miner returns, or None.
+            ref_emb: for pair losses, as in PML.
+            ref_labels: for pair losses, as in PML.
+        """
+        binding = find_binding(self.loss)
+        if binding is not None and (ref_emb is not None or ref_labels is not None):
+            name = type(self.loss).__name__
+            raise ValueError(
+                "Expected argument `ref_emb` and `ref_labels` to be None, but they were given: "
+                f"{name} compares embeddings with its proxies, not with other embeddings."
+            )
+        if labels is not None:
+            labels = labels.to(embeddings.device)
+            if not labels.is_floating_point():
+                labels = labels.long()
+
+        if not self.training or self.augmenter is None:
+            return self._plain(binding, embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        if binding is not None and binding.before_copy is not None:
+            binding.before_copy(self.loss)
+        proxies = None if binding is None else binding.proxies(self.loss)
+        batch = self.augmenter(embeddings, labels, proxies)
+        if binding is None:
+            name = type(self.loss).__name__
+            fitting = f"one that makes no new classes, since {name} has no known proxies"
+            expect(batch.num_new_classes == 0, "augmenter", fitting, self.augmenter)
+        if len(batch) == 0 and batch.num_new_classes == 0:
+            return self._plain(binding, embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        assert labels is not None  # The augmenter would have refused.
+        return self._joined(binding, batch, embeddings, labels, indices_tuple, ref_emb, ref_labels)
+
+    def _plain(self, binding: ProxyBinding | None, embeddings: Tensor, *args: Any) -> Any:
+        weight = None if binding is None else call_weight(self.loss, binding, embeddings)
+        if binding is None or weight is binding.weight_of(self.loss):
+            return self.loss(embeddings, *args)
+        return evaluate_with_weight(
+            self.loss, binding, weight, lambda: self.loss(embeddings, *args)
+        )
+
+    def _joined(
+        self,
+        binding: ProxyBinding | None,
+        batch: SyntheticBatch,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: Any,
+        ref_emb: Tensor | None,
+        ref_labels: Tensor | None,
+    ) -> Any:
+        new_rows, new_proxies = with_norms(batch, self.loss, binding, embeddings)
+        rows = torch.cat([embeddings, new_rows])
+        row_labels = torch.cat([labels, batch.labels])
+        real_rows = torch.cat([c_f.torch_arange_from_size(embeddings), batch.source])
+
+        replaced = self._regularizers_of_real(binding, embeddings, labels, indices_tuple)
+        replaced["reducer"] = _ReducerByRealLabels(self.loss.reducer, labels[real_rows])
+        with attributes_replaced(self.loss, **replaced):
+            if binding is None:
+                tuples = repeat_for_synthetic(indices_tuple, batch.source, len(embeddings))
+                return self.loss(rows, row_labels, tuples, ref_emb, ref_labels)
+            weight = call_weight(self.loss, binding, embeddings)
+            with mined_weights_inherited(labels, real_rows):
+                return evaluate_with_weight(
+                    self.loss,
+                    binding,
+                    binding.extended_weight(weight, new_proxies),
+                    lambda: self.loss(rows, row_labels, indices_tuple),
+                )
+
+    def _regularizers_of_real(
+        self,
+        binding: ProxyBinding | None,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: Any,
+    ) -> dict[str, Module]:
+        """Return stand-ins for the loss's regularizers that know their terms, of the real rows and proxies."""
+        known: dict[str, Module] = {}
+        if self.loss.embedding_regularizer is not None:
+            with announced(HostCall(self.loss, labels, indices_tuple)):
+                term = self.loss.embedding_regularizer(embeddings)
+            known["embedding_regularizer"] = _KnownTerm(term)
+        if binding is not None and getattr(self.loss, "weight_regularizer", None) is not None:
+            weight = call_weight(self.loss, binding, embeddings)
+            term = self.loss.weight_regularizer(weight.movedim(binding.class_dim, 0))
+            known["weight_regularizer"] = _KnownTerm(term)
+        return known
+
+    @property
+    def distance(self) -> Module:
+        """The distance of the wrapped loss."""
+        return self.loss.distance
+
+    @property
+    def reducer(self) -> Module:
+        """The reducer of the wrapped loss."""
+        return self.loss.reducer
+
+    @property
+    def embedding_regularizer(self) -> Module | None:
+        """The embedding regularizer of the wrapped loss."""
+        return self.loss.embedding_regularizer
+
+    def get_logits(self, embeddings: Tensor) -> Tensor:
+        """Return the logits of the wrapped loss, which are those of the real classes."""
+        return self.loss.get_logits(embeddings)
+
+    def sub_loss_names(self) -> list[str]:
+        """Return the names of the wrapped loss's sub-losses."""
+        return self.loss.sub_loss_names()
+
+
+class _KnownTerm(Module):
+    """A regularizer whose term is known."""
+
+    def __init__(self, term: Tensor) -> None:
+        super().__init__()
+        self.term = term
+
+    def forward(self, _: Tensor) -> Tensor:
+        return self.term
+
+
+class _ReducerByRealLabels(Module):
+    """A reducer that is told, of each row, the label of the real row behind it."""
+
+    def __init__(self, reducer: Module, labels: Tensor) -> None:
+        super().__init__()
+        self.reducer = reducer
+        self.labels = labels
+
+    def forward(self, loss_dict: dict[str, Any], embeddings: Tensor, _: Tensor) -> Any:
+        return self.reducer(loss_dict, embeddings, self.labels)
