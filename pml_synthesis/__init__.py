@@ -1,6 +1,5 @@
 """Synthetic embeddings and classes for pytorch-metric-learning."""
 
-from . import augmenters, functional, losses, regularizers, schedules
 from .augmenters import (
     BaseAugmenter,
     Compose,
@@ -13,7 +12,6 @@ from .regularizers import SynthesisRegularizer
 
 __version__ = "0.1.0"
 
-# Without the submodules: `losses` would hide PML's in a star import.
 __all__ = [
     "BaseAugmenter",
     "Compose",

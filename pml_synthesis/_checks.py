@@ -1,8 +1,10 @@
-"""Checks of arguments: raised where the wrong value is given, naming the argument and what it got."""
+"""Checks of arguments, made where they are given."""
 
 import math
 from numbers import Integral, Real
 from typing import Any
+
+import torch
 
 
 def expect(valid: bool, argument: str, expected: str, got: Any) -> None:
@@ -19,3 +21,8 @@ def is_number(value: Any) -> bool:
 def is_integer(value: Any) -> bool:
     """Tell whether a value is an integer (True and False are none)."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_integer_dtype(dtype: torch.dtype) -> bool:
+    """Tell whether tensors of a dtype hold integers (booleans are none)."""
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)

@@ -18,12 +18,14 @@ class CosineSchedule:
     Args:
         start: s, the value at step 0.
         end: e, the value from step T on.
-        num_steps: T, in steps (training calls of the augmenter that holds the schedule), at least 1.
+        num_steps: T, in steps (training calls of the augmenter that holds the schedule), at least
+            1.
 
     Raises:
         ValueError: if `start` or `end` is no finite number, or `num_steps` no positive integer.
 
-    Source: the schedule of SEE's fraction of expanded embeddings (Le, Woo, PAKDD 2024, released code).
+    Source: the schedule of SEE's fraction of expanded embeddings (Le, Woo, PAKDD 2024, released
+    code).
 
     Example:
         >>> [round(CosineSchedule(0.0, 0.4, num_steps=10)(step), 2) for step in (0, 5, 10, 99)]

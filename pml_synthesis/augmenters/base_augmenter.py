@@ -9,23 +9,26 @@ import torch
 from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 from torch import Generator, Tensor
 
-from .._checks import expect, is_integer
+from .._checks import expect, is_integer, is_integer_dtype
 from .synthetic_batch import SyntheticBatch
 
 
 class BaseAugmenter(ModuleWithRecords):
     """Makes a synthetic batch from a batch: the base class of all augmenters.
 
-    A subclass implements :meth:`synthesize`. Its random numbers come from the generator that it is given there, which is made
-    anew for each call from the augmenter's own `seed` and `step`: a run repeats bit for bit after a restart, does
-    not depend on who else draws, and disturbs nobody. Both are part of the `state_dict`. The step counts calls in training
-    mode, so under gradient accumulation schedules advance with each of the accumulated calls. In eval mode the draws of the
+    A subclass implements :meth:`synthesize`. Its random numbers come from the generator that it is
+    given there, which is made anew for each call from the augmenter's own `seed` and `step`: a run
+    repeats bit for bit after a restart, does not depend on who else draws, and disturbs nobody.
+    Both are part of the `state_dict`. The step counts calls in training mode, so under gradient
+    accumulation schedules advance with each of the accumulated calls. In eval mode the draws of the
     current step are used and the step stays.
 
-    In a distributed run all processes take seed and step from rank 0 at the first call in training mode.
+    In a distributed run all processes take seed and step from rank 0 at the first call in training
+    mode.
 
     Args:
-        seed: an integer from 0 to 2**64 - 1. Default: `torch.initial_seed()`, so that `torch.manual_seed` decides.
+        seed: an integer from 0 to 2**64 - 1. Default: `torch.initial_seed()`, so that
+            `torch.manual_seed` decides.
         collect_stats: whether to keep statistics for record-keeper, as everywhere in PML.
 
     Raises:
@@ -70,7 +73,8 @@ class BaseAugmenter(ModuleWithRecords):
             A SyntheticBatch with the dtype and on the device of `embeddings`.
 
         Raises:
-            ValueError: if an argument does not have this form, or proxies are needed and none are given.
+            ValueError: if an argument does not have this form, or proxies are needed and none are
+                given.
         """
         host_labels = self._check(embeddings, labels, proxies)
         return self.synthesize_checked(embeddings, labels, proxies, host_labels)
@@ -78,7 +82,7 @@ class BaseAugmenter(ModuleWithRecords):
     def synthesize_checked(
         self, embeddings: Tensor, labels: Tensor, proxies: Tensor | None, host_labels: Tensor
     ) -> SyntheticBatch:
-        """Take one step: synthesise from arguments that were checked, `host_labels` being the labels on the host."""
+        """Take a step with checked arguments; `host_labels` are the labels on the host."""
         self.reset_stats()
         if self.training:
             self._take_seed_of_rank_0()
@@ -106,10 +110,11 @@ class BaseAugmenter(ModuleWithRecords):
             embeddings: [B, D].
             labels: int64, [B], in range, on the device of `embeddings`.
             proxies: [C, D] or [C, K, D], on the device of `embeddings`, or None.
-            host_labels: the labels once more, int64, on the host: work on them waits for no accelerator.
-            generator: a generator on the host, from which all random numbers are drawn. To draw the same in
-                every process of a distributed run, draw nothing that depends on the order of the rows (see
-                :func:`pml_synthesis.functional.row_order`).
+            host_labels: the labels once more, int64, on the host: work on them waits for no
+                accelerator.
+            generator: a generator on the host, from which all random numbers are drawn. To draw the
+                same in every process of a distributed run, draw nothing that depends on the order
+                of the rows (see :func:`pml_synthesis.functional.row_order`).
 
         Returns:
             The synthetic batch, in any dtype.
@@ -140,9 +145,7 @@ class BaseAugmenter(ModuleWithRecords):
 
         expect(labels is not None, "labels", "a tensor of class labels", labels)
         expect(labels.shape == shape[:1], "labels", f"of shape [{shape[0]}]", tuple(labels.shape))
-        dtype = labels.dtype
-        whole = not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
-        expect(whole, "labels", "integers", dtype)
+        expect(is_integer_dtype(labels.dtype), "labels", "integers", labels.dtype)
         host_labels = labels.to("cpu", torch.int64)
 
         if proxies is None:

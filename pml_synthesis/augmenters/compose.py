@@ -15,7 +15,8 @@ from .synthetic_batch import SyntheticBatch
 class Compose(BaseAugmenter):
     """Gives the real batch to several augmenters and puts what they make together.
 
-    None sees what another made. Each draws from a stream of its own, also where the seeds are the same.
+    None sees what another made. Each draws from a stream of its own, also where the seeds are the
+    same.
 
     Args:
         augmenters: the parts, at least one.
@@ -25,7 +26,8 @@ class Compose(BaseAugmenter):
 
     Example:
         >>> from pml_synthesis import ProxySynthesis, SphericalEmbeddingExpansion
-        >>> both = Compose([ProxySynthesis(), SphericalEmbeddingExpansion(num_expansions=2, fraction=1.0)])
+        >>> see = SphericalEmbeddingExpansion(num_expansions=2, fraction=1.0)
+        >>> both = Compose([ProxySynthesis(), see])
         >>> batch = both(torch.randn(6, 4), torch.arange(6), torch.randn(6, 4))
         >>> len(batch), batch.num_new_classes
         (18, 6)
@@ -45,7 +47,7 @@ class Compose(BaseAugmenter):
     @property
     def requires_proxies(self) -> bool:  # type: ignore[override]
         """Whether one of the parts needs class proxies."""
-        return any(part.requires_proxies for part in self.augmenters)  # type: ignore[union-attr]
+        return any(part.requires_proxies for part in self._parts())
 
     def synthesize(
         self,
@@ -57,8 +59,11 @@ class Compose(BaseAugmenter):
     ) -> SyntheticBatch:
         """Put together what the parts make; see :meth:`BaseAugmenter.synthesize`."""
         batches = [
-            part.synthesize_checked(embeddings, labels, proxies, host_labels)  # type: ignore[operator]
-            for part in self.augmenters
+            part.synthesize_checked(embeddings, labels, proxies, host_labels)
+            for part in self._parts()
         ]
         num_classes = 0 if proxies is None else len(proxies)
         return SyntheticBatch.concatenate(batches, num_classes)
+
+    def _parts(self) -> list[BaseAugmenter]:
+        return [part for part in self.augmenters if isinstance(part, BaseAugmenter)]

@@ -18,28 +18,32 @@ from .synthetic_batch import SyntheticBatch
 class ProxySynthesis(BaseAugmenter):
     r"""Mixes pairs of rows of different classes to rows of new classes, and their proxies alike.
 
-    For pairs (i, j) of rows with different labels, with one :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)` for the batch,
+    For pairs (i, j) of rows with different labels, with one :math:`\lambda \sim
+    \mathrm{Beta}(\alpha, \alpha)` for the batch,
 
     .. math::
         \tilde x_i = N(\lambda N(x_i) + (1 - \lambda) N(x_j)), \qquad
         \tilde p = N(\lambda N(p_{y_i}) + (1 - \lambda) N(p_{y_j}))
 
-    Each ordered pair of classes is one new class with one proxy, however many rows it has. Classes of several centres are mixed
-    centre by centre. Gradients reach embeddings and proxies. Rows are paired at random over classes, whatever the order
-    of the batch; where one class fills more than half of it there are fewer pairs, and none where there is but one class.
+    Each ordered pair of classes is one new class with one proxy, however many rows it has. Classes
+    of several centres are mixed centre by centre. Gradients reach embeddings and proxies. Rows are
+    paired at random over classes, whatever the order of the batch; where one class fills more than
+    half of it there are fewer pairs, and none where there is but one class.
 
     Args:
-        alpha: of the Beta distribution, positive. The smaller, the closer the new classes lie to one of the two.
-        mu: the number of synthetic rows is the integer part of mu B, at most. Above 1, rows are paired again with fresh
-            partners; below, a random part of the pairs is kept.
+        alpha: of the Beta distribution, positive. The smaller, the closer the new classes lie to
+            one of the two.
+        mu: the number of synthetic rows is the integer part of mu B, at most. Above 1, rows are
+            paired again with fresh partners; below, a random part of the pairs is kept.
         seed: see :class:`BaseAugmenter`.
-        collect_stats: see :class:`BaseAugmenter`. Records `mixing_weight` (lambda), `num_rows` and `num_classes`.
+        collect_stats: see :class:`BaseAugmenter`. Records `mixing_weight` (lambda), `num_rows` and
+            `num_classes`.
 
     Raises:
         ValueError: if `alpha` is not positive or `mu` is negative.
 
-    Source: Gu, Ko, Kim, "Proxy Synthesis: Learning with Synthetic Classes for Deep Metric Learning", AAAI 2021,
-    arXiv 2103.15454.
+    Source: Gu, Ko, Kim, "Proxy Synthesis: Learning with Synthetic Classes for Deep Metric
+    Learning", AAAI 2021, arXiv 2103.15454.
 
     Example:
         >>> batch = ProxySynthesis(alpha=0.4, mu=1.0, seed=0)(
@@ -81,7 +85,7 @@ class ProxySynthesis(BaseAugmenter):
         sorted_labels = host_labels.sort().values
         pairs = self._draw_pairs(sorted_labels, generator)
 
-        # Which classes meet is known on the host; which rows of them, only where the embeddings are.
+        # Which classes meet is known on the host; which of their rows, where the embeddings are.
         class_pairs = sorted_labels[pairs]
         codes, new_class = torch.unique(
             class_pairs[0] * num_classes + class_pairs[1], return_inverse=True
@@ -101,7 +105,7 @@ class ProxySynthesis(BaseAugmenter):
         )
 
     def _draw_pairs(self, sorted_labels: Tensor, generator: Generator) -> Tensor:
-        """Draw the first int(mu B) pairs of ceil(mu) pairings, as positions in the sorted labels, [2, M]."""
+        """Draw int(mu B) pairs, or as many as there are: positions in the sorted labels, [2, M]."""
         num_present = len(torch.unique_consecutive(sorted_labels))
         missing = int(self.mu * len(sorted_labels))
         chosen = []

@@ -17,7 +17,8 @@ from .synthetic_batch import SyntheticBatch
 
 
 class SphericalEmbeddingExpansion(BaseAugmenter):
-    r"""Expands embeddings to the other vertices of a regular simplex around the proxy of their class.
+    r"""Expands embeddings to the other vertices of a regular simplex around the proxy of their
+    class.
 
     For a unit embedding z with the unit proxy w of its class,
 
@@ -25,26 +26,28 @@ class SphericalEmbeddingExpansion(BaseAugmenter):
         M = \langle z, w \rangle w, \quad r = z - M, \quad
         \tilde z_k = M + \lVert r \rVert \sum_{j=1}^{K} a_{kj} u_j, \quad k = 1, \dots, K
 
-    with :math:`u_1 = r / \lVert r \rVert`, random :math:`u_2, \dots, u_K` that complete {w, u_1} orthonormally, and the vertices
-    :math:`a_0 = e_1, a_1, \dots, a_K` of a regular simplex. Each synthetic row has exactly the cosine of its source to the proxy, and its
-    label. No new classes. Of a class of several centres, the one nearest to the row is its proxy.
+    with :math:`u_1 = r / \lVert r \rVert`, random :math:`u_2, \dots, u_K` that complete {w, u_1}
+    orthonormally, and the vertices :math:`a_0 = e_1, a_1, \dots, a_K` of a regular simplex. Each
+    synthetic row has exactly the cosine of its source to the proxy, and its label. No new classes.
+    Of a class of several centres, the one nearest to the row is its proxy.
 
     Args:
         num_expansions: K, the synthetic rows for each expanded one; at least 1 and less than D.
-        fraction: the part of the batch that is expanded, the round(fraction B) rows best aligned with their proxies: a number in
-            [0, 1], or a schedule from the training step to one, such as :class:`~pml_synthesis.schedules.CosineSchedule`.
-        detach: whether the synthetic rows are constants, as in the released code, so that they train the proxies only; otherwise
-            gradients reach embeddings and proxies through them.
+        fraction: the part of the batch that is expanded, the round(fraction B) rows best aligned
+            with their proxies: a number in [0, 1], or a schedule from the training step to one,
+            such as :class:`~pml_synthesis.schedules.CosineSchedule`.
+        detach: whether the synthetic rows are constants, as in the released code, so that they
+            train the proxies only; otherwise gradients reach embeddings and proxies through them.
         seed: see :class:`BaseAugmenter`.
-        collect_stats: see :class:`BaseAugmenter`. Records `current_fraction`, `num_rows` and `mean_cosine` (of the synthetic
-            rows to their proxies).
+        collect_stats: see :class:`BaseAugmenter`. Records `current_fraction`, `num_rows` and
+            `mean_cosine` (of the synthetic rows to their proxies).
 
     Raises:
-        ValueError: if `num_expansions` is no integer of at least 1, or a fraction is outside of [0, 1]; in the call, if
-            `num_expansions` is not below D.
+        ValueError: if `num_expansions` is no integer of at least 1, or a fraction is outside of [0,
+            1]; in the call, if `num_expansions` is not below D.
 
-    Source: Le, Woo, "Spherical Embedding Expansion", PAKDD 2024, DOI 10.1007/978-981-97-2253-2_11, and its
-    released code.
+    Source: Le, Woo, "Spherical Embedding Expansion", PAKDD 2024, DOI 10.1007/978-981-97-2253-2_11,
+    and its released code.
 
     Example:
         >>> see = SphericalEmbeddingExpansion(num_expansions=8, fraction=0.5, seed=0)
@@ -121,7 +124,7 @@ class SphericalEmbeddingExpansion(BaseAugmenter):
 
 
 def _nearest_centers(embeddings: Tensor, labels: Tensor, proxies: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each row the centre of its class with the largest cosine, [B, D], and that cosine, detached, [B]."""
+    """Return the nearest centre of each row's class, [B, D], and its cosine, detached, [B]."""
     dtype = working_dtype(embeddings, proxies)
     centers = proxies[labels]
     centers = centers.unsqueeze(1) if centers.ndim == 2 else centers

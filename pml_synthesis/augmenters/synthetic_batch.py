@@ -16,12 +16,13 @@ class SyntheticBatch:
     """Synthetic rows and synthetic classes, to be given to a loss beside the real ones.
 
     Args:
-        embeddings: the synthetic rows, [M, D]. Only their directions count: where a loss uses norms, a synthetic row has the
-            norm of its source.
+        embeddings: the synthetic rows, [M, D]. Only their directions count: where a loss uses
+            norms, a synthetic row has the norm of its source.
         labels: int64, [M]; y < C is a real class, C + i the i-th new one.
-        proxies: the proxies of the E new classes, [E, D], or [E, K, D] where a class has K centres. E may be 0.
-        source: int64, [M]: the row of the real batch that each synthetic row came from, whose mined weight and class weight it
-            inherits.
+        proxies: the proxies of the E new classes, [E, D], or [E, K, D] where a class has K centres.
+            E may be 0.
+        source: int64, [M]: the row of the real batch that each synthetic row came from, whose mined
+            weight and class weight it inherits.
 
     Raises:
         ValueError: if the lengths or widths do not fit together.
@@ -73,7 +74,7 @@ class SyntheticBatch:
 
     @classmethod
     def concatenate(cls, batches: Sequence[SyntheticBatch], num_classes: int) -> SyntheticBatch:
-        """Return several batches as one, the new classes counted on from the C = `num_classes` real ones."""
+        """Return several batches as one, their new classes counted on from C = `num_classes`."""
         labels, counted = [], 0
         for batch in batches:
             labels.append(batch.labels + counted * (batch.labels >= num_classes))

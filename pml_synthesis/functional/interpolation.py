@@ -11,7 +11,8 @@ def interpolate(first: Tensor, second: Tensor, weight: float) -> Tensor:
 
     .. math:: N(\lambda N(a) + (1 - \lambda) N(b)), \quad N(v) = v / \lVert v \rVert
 
-    Both are normalised before they are mixed; mixing raw vectors weighs them by their norms and is another method.
+    Both are normalised before they are mixed; mixing raw vectors weighs them by their norms and is
+    another method.
 
     Args:
         first: a, shape [..., D].
@@ -19,7 +20,8 @@ def interpolate(first: Tensor, second: Tensor, weight: float) -> Tensor:
         weight: lambda, in [0, 1].
 
     Returns:
-        Unit vectors of shape [..., D], in the dtype of `first`; computed in float32 at least. A zero vector stays zero.
+        Unit vectors of shape [..., D], in the dtype of `first`; computed in float32 at least. A
+        zero vector stays zero.
 
     Source: Gu, Ko, Kim, "Proxy Synthesis", AAAI 2021, section 3.2.
 

@@ -1,14 +1,13 @@
 """An order of the rows of a batch that does not depend on the order in which they came."""
 
-import torch
 from torch import Tensor
 
 
 def row_order(embeddings: Tensor, labels: Tensor, direction: Tensor) -> Tensor:
     """Sort the rows of a batch by class and, within a class, by their projection on a direction.
 
-    Processes that gather a batch hold the same rows, each in another order and with other last bits. What is drawn for
-    "the i-th row in this order" is drawn for the same row on all of them.
+    Processes that gather a batch hold the same rows, each in another order and with other last
+    bits. What is drawn for "the i-th row in this order" is drawn for the same row on all of them.
 
     Args:
         embeddings: [B, D], only their values are used.
@@ -19,7 +18,9 @@ def row_order(embeddings: Tensor, labels: Tensor, direction: Tensor) -> Tensor:
         The row indices in order, int64, [B].
 
     Example:
-        >>> row_order(torch.tensor([[2.0], [9.0], [1.0]]), torch.tensor([1, 0, 1]), torch.tensor([1.0]).double())
+        >>> import torch
+        >>> embeddings, labels = torch.tensor([[2.0], [9.0], [1.0]]), torch.tensor([1, 0, 1])
+        >>> row_order(embeddings, labels, torch.ones(1, dtype=torch.float64))
         tensor([1, 2, 0])
     """
     by_projection = (embeddings.detach().to(direction.dtype) @ direction).argsort()

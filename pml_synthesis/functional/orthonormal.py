@@ -44,21 +44,25 @@ def random_signs(rows: int, dim: int, generator: Generator) -> Tensor:
 
 
 def align(vectors: Tensor, frame: Tensor, signs: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    r"""Turn vectors, row by row, by the orthogonal map that carries a frame onto two given directions.
+    r"""Turn vectors, row by row, by the orthogonal map that carries a frame onto two given
+    directions.
 
-    For each row, the coordinates of the frame :math:`q_0, q_1` and of the vectors are first multiplied by the signs of
-    that row, which keeps all angles and gives each row other directions. Two Householder reflections follow,
+    For each row, the coordinates of the frame :math:`q_0, q_1` and of the vectors are first
+    multiplied by the signs of that row, which keeps all angles and gives each row other directions.
+    Two Householder reflections follow,
 
     .. math:: H_1: q_0 \mapsto \pm w, \qquad H_2: H_1 q_1 \mapsto \pm u, \quad H_2 w = w
 
-    each with the sign that avoids cancellation. What is orthogonal to :math:`q_0, q_1` comes out orthogonal to w and u.
+    each with the sign that avoids cancellation. What is orthogonal to :math:`q_0, q_1` comes out
+    orthogonal to w and u.
 
     Args:
         vectors: [N, D].
         frame: two orthonormal vectors q_0, q_1, [2, D].
         signs: +1 or -1, [B, D].
         first: w, unit vectors, [B, D].
-        second: u, unit vectors orthogonal to w, [B, D]; where u is zero, :math:`H_1 q_1` takes its place.
+        second: u, unit vectors orthogonal to w, [B, D]; where u is zero, :math:`H_1 q_1` takes its
+            place.
 
     Returns:
         The turned vectors, [B, N, D].

@@ -7,21 +7,24 @@ from torch import Tensor
 def class_distinct_pairs(sorted_labels: Tensor, class_order: Tensor) -> Tensor:
     r"""Pair the rows of a batch with rows of other classes, without a loop over rows.
 
-    The classes are laid out one after the other in a random order. With c the size of the largest class and r the rank
-    of a row within its own, the row at position t is paired with the one at
+    The classes are laid out one after the other in a random order. With c the size of the largest
+    class and r the rank of a row within its own, the row at position t is paired with the one at
 
     .. math:: t + (r + 1) c \mod B, \quad\text{or, where that is its own class,}\quad t + c \mod B
 
-    and left out where both are. So the rows of a class meet different classes: where all B / c classes have c rows and
-    c < B / c, no ordered pair of classes occurs twice. All rows are paired whenever no class exceeds half of the
-    batch, and otherwise at least twice as many as there are rows outside of that class.
+    and left out where both are. So the rows of a class meet different classes: where all B / c
+    classes have c rows and c < B / c, no ordered pair of classes occurs twice. All rows are paired
+    whenever no class exceeds half of the batch, and otherwise at least twice as many as there are
+    rows outside of that class.
 
     Args:
         sorted_labels: the labels in ascending order, [B].
-        class_order: a permutation of the G classes of the batch (of their ranks 0 .. G - 1), [G]: the draw.
+        class_order: a permutation of the G classes of the batch (of their ranks 0 .. G - 1), [G]:
+            the draw.
 
     Returns:
-        Positions in `sorted_labels`, int64, [2, P]: each row that could be paired, and its partner. P <= B.
+        Positions in `sorted_labels`, int64, [2, P]: each row that could be paired, and its partner.
+        P <= B.
 
     Example:
         >>> class_distinct_pairs(torch.tensor([3, 3, 5, 5, 8, 8]), torch.tensor([0, 1, 2]))

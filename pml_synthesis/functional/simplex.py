@@ -5,12 +5,14 @@ from torch import Tensor
 
 
 def simplex_vertices(dim: int) -> Tensor:
-    r"""Return the K + 1 vertices of a regular simplex in K dimensions: unit vectors as far apart as can be.
+    r"""Return the K + 1 vertices of a regular simplex in K dimensions: unit vectors as far apart as
+    can be.
 
     .. math:: \langle a_i, a_j \rangle = -1/K \;(i \ne j), \quad a_0 = e_1
 
-    These are the centres of the Max-Mahalanobis distribution, here in closed form: with j counted from 0,
-    :math:`a_{jj}^2 = (K + 1)(K - j) / (K (K - j + 1))`, :math:`a_{kj} = -a_{jj} / (K - j)` for k > j, and 0 for k < j.
+    These are the centres of the Max-Mahalanobis distribution, here in closed form: with j counted
+    from 0, :math:`a_{jj}^2 = (K + 1)(K - j) / (K (K - j + 1))`, :math:`a_{kj} = -a_{jj} / (K - j)`
+    for k > j, and 0 for k < j.
 
     Args:
         dim: K, at least 1.
@@ -18,7 +20,8 @@ def simplex_vertices(dim: int) -> Tensor:
     Returns:
         The vertices as rows, float64, [K + 1, K].
 
-    Source: Pang, Du, Zhu, "Max-Mahalanobis Linear Discriminant Analysis Networks", ICML 2018, algorithm 1.
+    Source: Pang, Du, Zhu, "Max-Mahalanobis Linear Discriminant Analysis Networks", ICML 2018,
+    algorithm 1.
 
     Example:
         >>> simplex_vertices(2)

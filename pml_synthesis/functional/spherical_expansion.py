@@ -12,7 +12,8 @@ from .simplex import simplex_vertices
 def spherical_expansion(
     embeddings: Tensor, proxies: Tensor, frame: Tensor, signs: Tensor
 ) -> Tensor:
-    r"""Expand each embedding to the other vertices of a regular simplex around its proxy, on the sphere.
+    r"""Expand each embedding to the other vertices of a regular simplex around its proxy, on the
+    sphere.
 
     With z and w the unit embedding and its unit proxy,
 
@@ -20,10 +21,10 @@ def spherical_expansion(
         M = \langle z, w \rangle w, \quad r = z - M, \quad
         \tilde z_k = M + \lVert r \rVert \sum_{j=1}^{K} a_{kj} u_j, \quad k = 1, \dots, K
 
-    where :math:`u_1 = r / \lVert r \rVert`, :math:`u_2, \dots, u_K` complete {w, u_1} orthonormally and
-    :math:`a_0 = e_1, a_1, \dots, a_K` are the vertices of a regular simplex: z itself would be k = 0. Each
-    :math:`\tilde z_k` is a unit vector with the cosine of z to w, and the K + 1 points average to M. Where z equals w,
-    so do all points.
+    where :math:`u_1 = r / \lVert r \rVert`, :math:`u_2, \dots, u_K` complete {w, u_1} orthonormally
+    and :math:`a_0 = e_1, a_1, \dots, a_K` are the vertices of a regular simplex: z itself would be
+    k = 0. Each :math:`\tilde z_k` is a unit vector with the cosine of z to w, and the K + 1 points
+    average to M. Where z equals w, so do all points.
 
     Args:
         embeddings: [B, D], not necessarily of unit norm.
@@ -32,7 +33,8 @@ def spherical_expansion(
         signs: +1 or -1, [B, D]: the draw.
 
     Returns:
-        The synthetic embeddings, [B, K, D], in the dtype of `embeddings`; computed in float32 at least.
+        The synthetic embeddings, [B, K, D], in the dtype of `embeddings`; computed in float32 at
+        least.
 
     Source: Le, Woo, "Spherical Embedding Expansion", PAKDD 2024, and its released code.
 
@@ -55,7 +57,8 @@ def spherical_expansion(
     tiny = radius <= torch.finfo(dtype).eps
     direction = torch.where(tiny, 0.0, residual / torch.where(tiny, 1.0, radius))
 
-    # The turn is linear, so the vertices are mixed once for the batch and then turned, not turned and mixed for each row.
+    # The turn is linear, so the vertices are mixed once for the batch and then turned, not turned
+    # and mixed for each row.
     vertices = simplex_vertices(len(frame) - 1)[1:].to(device)
     mixed = (vertices[:, 1:] @ frame[2:]).to(dtype)
     beside = align(mixed, frame[:2].to(dtype), signs, w, direction)

@@ -1,4 +1,4 @@
-"""Losses: the hook that joins synthetic batches to real ones, and where PML's losses keep proxies."""
+"""The hook that joins synthetic batches to real ones, and where PML's losses keep proxies."""
 
 from .proxy_bindings import ProxyBinding, register_proxies
 from .synthesis_loss import SynthesisLoss

@@ -15,7 +15,7 @@ from .proxy_bindings import ProxyBinding
 
 
 def call_weight(loss: Module, binding: ProxyBinding, embeddings: Tensor) -> Tensor:
-    """Return the weight as PML would cast it for a call, as a copy: PML itself rewrites the weight."""
+    """Return the weight cast as PML would for a call, as a copy: PML casts the weight itself."""
     weight = binding.weight_of(loss)
     # The question that PML asks: autocast of the accelerator, not of the CPU.
     dtype = weight.dtype if torch.is_autocast_enabled() else embeddings.dtype
@@ -25,7 +25,7 @@ def call_weight(loss: Module, binding: ProxyBinding, embeddings: Tensor) -> Tens
 def evaluate_with_weight(
     loss: Module, binding: ProxyBinding, weight: Tensor, function: Callable[[], Any]
 ) -> Any:
-    """Return function() with another weight, of any number of classes, in the place of the loss's."""
+    """Return function() with another weight in the loss, of any number of classes."""
     classes = weight.shape[binding.class_dim]
     if binding.centers is not None:
         classes //= getattr(loss, binding.centers)
@@ -79,8 +79,8 @@ def with_norms(
 ) -> tuple[Tensor, Tensor]:
     """Return synthetic rows and proxies, with norms where the loss uses norms.
 
-    A row has the norm of its source, a proxy the mean norm of the real ones; a constant row has a constant norm. Unit vectors
-    would be next to nothing beside real ones.
+    A row has the norm of its source, a proxy the mean norm of the real ones; a constant row has a
+    constant norm. Unit vectors would be next to nothing beside real ones.
     """
     rows, proxies = batch.embeddings, batch.proxies
     normalizes = getattr(loss.distance, "normalize_embeddings", True)

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from pytorch_metric_learning.losses import BaseMetricLossFunction
 from torch import Tensor
-from torch.nn import Module
 
 
 class HostCall(NamedTuple):
     """A call of a loss: the loss, its labels [B] and its mined tuple."""
 
-    loss: Module
+    loss: BaseMetricLossFunction
     labels: Tensor | None
     indices_tuple: Any
 
@@ -36,24 +36,25 @@ def announced(call: HostCall) -> Iterator[None]:
         _running.pop()
 
 
-def announce_calls(loss: Module) -> None:
-    """Let each call of a loss be the current one while it goes on. Once is enough; more does no harm.
+def announce_calls(loss: BaseMetricLossFunction) -> None:
+    """Let each call of a loss be the current one while it goes on. Once is enough; more does no
+    harm.
 
     The hooks are functions of this module, so that the loss can still be pickled and copied.
     """
     if not getattr(loss, "_announces_calls", False):
         loss.register_forward_pre_hook(_begin, with_kwargs=True)
         loss.register_forward_hook(_end, always_call=True)
-        loss._announces_calls = True  # type: ignore[assignment]
+        loss._announces_calls = True
 
 
-def _begin(loss: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _begin(loss: BaseMetricLossFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     names = ("embeddings", "labels", "indices_tuple")
     given = dict(zip(names, args, strict=False)) | kwargs
     _running.append(HostCall(loss, given.get("labels"), given.get("indices_tuple")))
 
 
-def _end(loss: Module, args: tuple[Any, ...], output: Any) -> None:
+def _end(loss: BaseMetricLossFunction, args: tuple[Any, ...], output: Any) -> None:
     # Runs after failed calls too, among them those that failed before they began.
     if _running and _running[-1].loss is loss:
         _running.pop()

@@ -15,9 +15,9 @@ from torch import Tensor
 def mined_weights_inherited(labels: Tensor, real_rows: Tensor) -> Iterator[None]:
     """Let each row of a proxy loss weigh what the real row behind it weighs in the mined tuple.
 
-    PML's proxy losses turn a tuple into weights of rows: how often a row is named, divided by the largest such count. A
-    tuple of the rows of the call cannot say this of synthetic rows alone, as the largest count may be
-    that of a real row that is not among them.
+    PML's proxy losses turn a tuple into weights of rows: how often a row is named, divided by the
+    largest such count. A tuple of the rows of the call cannot say this of synthetic rows alone, as
+    the largest count may be that of a real row that is not among them.
 
     Args:
         labels: of the real rows, [B].
@@ -38,7 +38,8 @@ def mined_weights_inherited(labels: Tensor, real_rows: Tensor) -> Iterator[None]
 def repeat_for_synthetic(
     indices_tuple: tuple[Tensor, ...] | None, source: Tensor, batch_size: int
 ) -> tuple[Tensor, ...] | None:
-    """Repeat each mined tuple for each synthetic row made from its anchor, with that row as the anchor.
+    """Repeat each mined tuple for each synthetic row made from its anchor, with that row as the
+    anchor.
 
     Args:
         indices_tuple: triplets (a, p, n), or pairs (a, p) and (a, n) as (a, p, a, n), or None.

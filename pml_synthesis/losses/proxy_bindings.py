@@ -1,4 +1,4 @@
-"""Bindings: where a loss keeps its class proxies, and what else in it depends on the number of classes."""
+"""Where a loss keeps its class proxies, and what else in it depends on the number of classes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ class ProxyBinding:
     Args:
         weight: the name of the parameter that holds the proxies.
         class_dim: the dimension of the weight that counts classes: 0 for [C, D], 1 for [D, C].
-        centers: the name of the attribute that says how many centres K a class has, for weights of C K rows (or
-            columns), those of a class side by side.
-        sized_by_classes: attributes that depend on the number of classes, each with the function from that number to its value.
-        uses_norms: whether the norms of embeddings or proxies matter to the loss beyond its distance.
-        before_copy: what the loss does to its weight at the start of a call, done before the weight is copied for one.
+        centers: the name of the attribute that says how many centres K a class has, for weights of
+            C K rows (or columns), those of a class side by side.
+        sized_by_classes: attributes that depend on the number of classes, each with the function
+            from that number to its value.
+        uses_norms: whether the norms of embeddings or proxies matter to the loss beyond its
+            distance.
+        before_copy: what the loss does to its weight at the start of a call, done before the weight
+            is copied for one.
 
     Example:
         >>> binding = ProxyBinding("W", class_dim=1)
@@ -50,9 +53,14 @@ class ProxyBinding:
         return rows.unflatten(0, (-1, getattr(loss, self.centers)))
 
     def extended_weight(self, weight: Tensor, new_proxies: Tensor) -> Tensor:
-        """Return a weight of the loss with new classes, [E, D] or [E, K, D], behind the real ones."""
+        """Return a weight of the loss with new classes, [E, D] or [E, K, D], behind it."""
         rows = new_proxies.flatten(0, -2).movedim(0, self.class_dim)
         return torch.cat([weight, rows.to(weight)], dim=self.class_dim)
+
+    def prepare(self, loss: Module) -> None:
+        """Do to the weight what the loss does to it at the start of a call."""
+        if self.before_copy is not None:
+            self.before_copy(loss)
 
     def weight_of(self, loss: Module) -> Tensor:
         """Return the weight of the loss as it is."""
@@ -78,13 +86,16 @@ def register_proxies(
         loss_class: a subclass of PML's `BaseMetricLossFunction`.
         weight: the name of the parameter that holds the proxies.
         class_dim: the dimension of that parameter that counts classes: 0 for [C, D], 1 for [D, C].
-        centers: the name of the attribute that says how many centres K a class has, for weights of C K rows (or
-            columns), those of a class side by side.
-        sized_by_classes: attributes that depend on the number of classes, each with the function from that number to
-            its value, such as `{"num_classes": int}` or `{"proxy_labels": torch.arange}`.
-        uses_norms: whether the norms of embeddings or proxies matter to the loss. If so, a synthetic row
-            is given the norm of its source and a synthetic proxy the mean norm of the real ones.
-        before_copy: what the loss does to its own weight at the start of each call, as a function of the loss.
+        centers: the name of the attribute that says how many centres K a class has, for weights of
+            C K rows (or columns), those of a class side by side.
+        sized_by_classes: attributes that depend on the number of classes, each with the function
+            from that number to its value, such as `{"num_classes": int}` or `{"proxy_labels":
+            torch.arange}`.
+        uses_norms: whether the norms of embeddings or proxies matter to the loss. If so, a
+            synthetic row is given the norm of its source and a synthetic proxy the mean norm of the
+            real ones.
+        before_copy: what the loss does to its own weight at the start of each call, as a function
+            of the loss.
 
     Raises:
         ValueError: if `loss_class` is no such subclass, or `class_dim` neither 0 nor 1.
@@ -121,14 +132,16 @@ def require_binding(loss: Module, who: str) -> ProxyBinding:
         known = ", ".join(sorted(loss_class.__name__ for loss_class in _BINDINGS))
         name = type(loss).__name__
         raise ValueError(
-            f"{who} needs the class proxies of the loss, and where {name} keeps any is unknown. If it has "
-            f"proxies, say where with pml_synthesis.register_proxies({name}, ...). Known: {known}."
+            f"{who} needs the class proxies of the loss, and where {name} keeps any is unknown. If "
+            f"it has proxies, say where with pml_synthesis.register_proxies({name}, ...). "
+            f"Known: {known}."
         )
     return binding
 
 
 def _renormalize(loss: Module) -> None:
-    loss.weight.data = loss.weight.data.renorm(2, 1, 1e-5).mul(1e5)  # type: ignore[operator, union-attr]
+    weight = loss.get_parameter("weight")
+    weight.data = weight.data.renorm(2, 1, 1e-5).mul(1e5)
 
 
 _COUNT: dict[str, Callable[[int], Any]] = {"num_classes": int}
@@ -141,9 +154,7 @@ register_proxies(
 register_proxies(losses.NormalizedSoftmaxLoss, "W", class_dim=1)
 register_proxies(losses.P2SGradLoss, "weight", class_dim=1, before_copy=_renormalize)
 register_proxies(losses.ProxyAnchorLoss, "proxies", sized_by_classes=_COUNT)
-register_proxies(
-    losses.ProxyNCALoss, "proxies", sized_by_classes={"proxy_labels": torch.arange}
-)
+register_proxies(losses.ProxyNCALoss, "proxies", sized_by_classes={"proxy_labels": torch.arange})
 register_proxies(
     losses.SoftTripleLoss,
     "fc",

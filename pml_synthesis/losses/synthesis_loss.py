@@ -11,7 +11,7 @@ from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 from torch import Tensor
 from torch.nn import Module
 
-from .._checks import expect
+from .._checks import expect, is_integer_dtype
 from ..augmenters import BaseAugmenter, SyntheticBatch
 from .evaluation import (
     attributes_replaced,
@@ -29,23 +29,27 @@ class SynthesisLoss(BaseMetricLossFunction):
 
     .. math:: L(x \cup \tilde x, \; y \cup \tilde y; \; p \cup \tilde p)
 
-    with :math:`(\tilde x, \tilde y, \tilde p)` made by the augmenter from :math:`(x, y, p)`. In eval mode, without an augmenter and
-    where the augmenter makes nothing, it is L(x, y; p) itself. Whatever the wrapped loss has keeps its meaning: its regularizers
-    see the real rows and proxies alone, and a synthetic row inherits the mined weight and the class weight of its source. With pair
-    losses, each mined tuple is repeated with the synthetic row as anchor in the place of its source.
+    with :math:`(\tilde x, \tilde y, \tilde p)` made by the augmenter from :math:`(x, y, p)`. In
+    eval mode, without an augmenter and where the augmenter makes nothing, it is L(x, y; p) itself.
+    Whatever the wrapped loss has keeps its meaning: its regularizers see the real rows and proxies
+    alone, and a synthetic row inherits the mined weight and the class weight of its source. With
+    pair losses, each mined tuple is repeated with the synthetic row as anchor in the place of its
+    source.
 
-    It has no distance, reducer or regularizer of its own and shows those of the wrapped loss, which is `.loss`: a checkpoint of the
-    plain loss loads with `synthesis_loss.loss.load_state_dict`. The weight of the wrapped loss is never cast, as PML does
-    with half embeddings. Not for threads (DataParallel): for the length of a call, attributes of the wrapped loss are replaced.
+    It has no distance, reducer or regularizer of its own and shows those of the wrapped loss, which
+    is `.loss`: a checkpoint of the plain loss loads with `synthesis_loss.loss.load_state_dict`. The
+    weight of the wrapped loss is never cast, as PML does with half embeddings. Not for threads
+    (DataParallel): for the length of a call, attributes of the wrapped loss are replaced.
 
     Args:
-        loss: any PML loss. An augmenter that needs proxies needs one whose proxies are known (all proxy losses of PML, and those
-            taught by :func:`register_proxies`).
+        loss: any PML loss. An augmenter that needs proxies needs one whose proxies are known (all
+            proxy losses of PML, and those taught by :func:`register_proxies`).
         augmenter: what makes the synthetic batch, or None for the plain loss.
 
     Raises:
-        ValueError: if `loss` is no PML loss, `augmenter` no augmenter, or the proxies of the loss are needed and unknown;
-            in the call, if `ref_emb` is given to a proxy loss, or the augmenter is given a wrong argument.
+        ValueError: if `loss` is no PML loss, `augmenter` no augmenter, or the proxies of the loss
+            are needed and unknown; in the call, if `ref_emb` is given to a proxy loss, or the
+            augmenter is given a wrong argument.
 
     Default reducer and reducer input: those of the wrapped loss.
 
@@ -58,10 +62,12 @@ class SynthesisLoss(BaseMetricLossFunction):
     """
 
     def __init__(self, loss: BaseMetricLossFunction, augmenter: BaseAugmenter | None) -> None:
-        # Not BaseMetricLossFunction's: a wrapper has no distance, reducer and regularizer to set up.
+        # Not BaseMetricLossFunction's: a wrapper has no distance, reducer and regularizer to set
+        # up.
         ModuleWithRecords.__init__(self)
-        is_loss = isinstance(loss, BaseMetricLossFunction)
-        expect(is_loss, "loss", "a PML loss (a BaseMetricLossFunction)", loss)
+        is_loss = isinstance(loss, BaseMetricLossFunction) and not isinstance(loss, SynthesisLoss)
+        plain = "a plain PML loss (wrap the losses inside a MultipleLosses; Compose augmenters)"
+        expect(is_loss, "loss", plain, loss)
         is_augmenter = augmenter is None or isinstance(augmenter, BaseAugmenter)
         expect(is_augmenter, "augmenter", "an augmenter, or None", augmenter)
         if augmenter is not None and augmenter.requires_proxies:
@@ -94,15 +100,16 @@ class SynthesisLoss(BaseMetricLossFunction):
                 f"{name} compares embeddings with its proxies, not with other embeddings."
             )
         if labels is not None:
-            labels = labels.to(embeddings.device)
-            if not labels.is_floating_point():
-                labels = labels.long()
+            # Other types than integers are left to be refused by who takes them.
+            dtype = torch.int64 if is_integer_dtype(labels.dtype) else labels.dtype
+            labels = labels.to(embeddings.device, dtype)
 
         if not self.training or self.augmenter is None:
             return self._plain(binding, embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        if binding is not None and binding.before_copy is not None:
-            binding.before_copy(self.loss)
-        proxies = None if binding is None else binding.proxies(self.loss)
+        proxies = None
+        if binding is not None:
+            binding.prepare(self.loss)
+            proxies = binding.proxies(self.loss)
         batch = self.augmenter(embeddings, labels, proxies)
         if binding is None:
             name = type(self.loss).__name__
@@ -114,9 +121,12 @@ class SynthesisLoss(BaseMetricLossFunction):
         return self._joined(binding, batch, embeddings, labels, indices_tuple, ref_emb, ref_labels)
 
     def _plain(self, binding: ProxyBinding | None, embeddings: Tensor, *args: Any) -> Any:
-        weight = None if binding is None else call_weight(self.loss, binding, embeddings)
-        if binding is None or weight is binding.weight_of(self.loss):
+        if binding is None:
             return self.loss(embeddings, *args)
+        weight = call_weight(self.loss, binding, embeddings)
+        if weight is binding.weight_of(self.loss):
+            return self.loss(embeddings, *args)
+        binding.prepare(self.loss)
         return evaluate_with_weight(
             self.loss, binding, weight, lambda: self.loss(embeddings, *args)
         )
@@ -158,7 +168,7 @@ class SynthesisLoss(BaseMetricLossFunction):
         labels: Tensor,
         indices_tuple: Any,
     ) -> dict[str, Module]:
-        """Return stand-ins for the loss's regularizers that know their terms, of the real rows and proxies."""
+        """Return stand-ins for the regularizers that know their terms for real rows and proxies."""
         known: dict[str, Module] = {}
         if self.loss.embedding_regularizer is not None:
             with announced(HostCall(self.loss, labels, indices_tuple)):

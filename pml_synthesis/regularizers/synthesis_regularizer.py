@@ -28,28 +28,32 @@ from ..losses.proxy_bindings import require_binding
 
 
 class SynthesisRegularizer(BaseRegularizer):
-    r"""Adds the loss of the synthetic rows alone to a PML loss, whose `embedding_regularizer` it is.
+    r"""Adds the loss of the synthetic rows alone to a PML loss, whose `embedding_regularizer` it
+    is.
 
     .. math:: L(x, y; \; p) + \lambda L(\tilde x, \tilde y; \; p \cup \tilde p)
 
-    with :math:`(\tilde x, \tilde y, \tilde p)` made by the augmenter from (x, y, p) and :math:`\lambda` the `embedding_reg_weight` of the
-    loss. The term is the `compute_loss` of that loss without its regularization, reduced by its reducer (by
-    its default one where that gives no scalar), and shows up as `embedding_reg_loss`. A synthetic row inherits the mined weight and the
+    with :math:`(\tilde x, \tilde y, \tilde p)` made by the augmenter from (x, y, p) and
+    :math:`\lambda` the `embedding_reg_weight` of the loss. The term is the `compute_loss` of that
+    loss without its regularization, reduced by its reducer (by its default one where that gives no
+    scalar), and shows up as `embedding_reg_loss`. A synthetic row inherits the mined weight and the
     class weight of its source. In eval mode, and where nothing is synthesised, the term is 0.
 
-    One object may serve several losses. The loss is PML's and treats its weight as PML does: given half embeddings it
-    casts its weight for good, which :class:`~pml_synthesis.SynthesisLoss` does not. Not for threads (DataParallel).
+    One object may serve several losses. The loss is PML's and treats its weight as PML does: given
+    half embeddings it casts its weight for good, which :class:`~pml_synthesis.SynthesisLoss` does
+    not. Not for threads (DataParallel).
 
     Args:
         augmenter: what makes the synthetic batch.
         collect_stats: as everywhere in PML.
 
     Raises:
-        ValueError: if `augmenter` is no augmenter; when it is given to a loss whose proxies are unknown, or as a
-            `weight_regularizer`.
+        ValueError: if `augmenter` is no augmenter; when it is given to a loss whose proxies are
+            unknown, or as a `weight_regularizer`.
         RuntimeError: if it is called other than by a loss that it was given to.
 
-    Source: the form of the loss in the released code of Le, Woo, "Spherical Embedding Expansion", PAKDD 2024.
+    Source: the form of the loss in the released code of Le, Woo, "Spherical Embedding Expansion",
+    PAKDD 2024.
 
     Example:
         >>> from pytorch_metric_learning import losses
@@ -119,7 +123,7 @@ def _is_scalar(term: Any) -> bool:
 
 
 def _on_registration(module: Module, name: str, submodule: Module | None) -> None:
-    """Prepare a loss that is given a SynthesisRegularizer: PML itself calls it with the embeddings alone."""
+    """Prepare a loss that is given a SynthesisRegularizer to tell it more than the embeddings."""
     if not isinstance(submodule, SynthesisRegularizer):
         return
     if not isinstance(module, BaseMetricLossFunction):
@@ -130,5 +134,6 @@ def _on_registration(module: Module, name: str, submodule: Module | None) -> Non
     announce_calls(module)
 
 
-# Fires whenever a module is assigned to another. One hook for all: made by each regularizer, it would miss copies.
+# Fires whenever a module is assigned to another. One hook for all: made by each regularizer, it
+# would miss copies.
 register_module_module_registration_hook(_on_registration)

@@ -1,0 +1,1 @@
+"""The benchmark of pml_synthesis: datasets, models, settings, runner, summaries and plots."""

@@ -1,0 +1,78 @@
+"""Labelled images held in memory: the common shape of the benchmark's datasets."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+SPLITS = ("train", "val", "trainval", "test")
+
+
+class ImageClasses(Dataset[tuple[Tensor, int]]):
+    """Items (image [C, H, W], label) out of tensors, fetched a batch at a time.
+
+    A DataLoader takes whole batches through `__getitems__`, which indexes and transforms all
+    images at once.
+
+    Arguments:
+        images: float [N, C, H, W].
+        labels: int64 [N], each of 0 .. len(class_names) - 1 at least once.
+        class_names: the name of each label.
+        transform: applied to each batch [B, C, H, W] at the time of fetching, a batch of one for
+            a single item.
+
+    Raises:
+        ValueError: if images, labels and class names do not fit together.
+
+    Example:
+        >>> dataset = ImageClasses(torch.zeros(3, 1, 28, 28), torch.tensor([0, 0, 1]), ["a", "b"])
+        >>> len(dataset), dataset[2][0].shape, dataset[2][1]
+        (3, torch.Size([1, 28, 28]), 1)
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        class_names: Sequence[str],
+        transform: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        if images.dim() != 4 or not images.is_floating_point():
+            raise ValueError(
+                "Expected argument `images` to be a float tensor [N, C, H, W] "
+                f"but got {images.dtype} {list(images.shape)}."
+            )
+        if labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"Expected argument `labels` to have the shape [{len(images)}], one label for "
+                f"each image, but got {list(labels.shape)}."
+            )
+        if labels.unique().tolist() != list(range(len(class_names))):
+            raise ValueError(
+                f"Expected argument `labels` to use each of 0 .. {len(class_names) - 1}, one for "
+                f"each of `class_names`, but got {labels.unique().tolist()}."
+            )
+        self.images = images
+        self.labels = labels
+        self.class_names = tuple(class_names)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
+        rows = torch.as_tensor(indices)
+        images = self.images[rows]
+        if self.transform is not None:
+            images = self.transform(images)
+        return list(zip(images.unbind(), self.labels[rows].tolist(), strict=True))
+
+
+def check_split(split: str) -> None:
+    """Raise a ValueError unless `split` is one of SPLITS."""
+    if split not in SPLITS:
+        raise ValueError(f"Expected argument `split` to be one of {SPLITS} but got {split!r}.")

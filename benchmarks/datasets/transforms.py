@@ -1,0 +1,96 @@
+"""Random changes of images at training time."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import get_worker_info
+
+
+class RandomAffine:
+    """Rotate, shift and scale each image at random, by numbers of the transform's own.
+
+    Two transforms with the same seed give the same sequence of changes, whether they are given
+    single images or batches. In a worker process of a DataLoader the sequence starts anew from
+    the seed and the worker's seed, so that neither workers nor epochs repeat each other.
+
+    Arguments:
+        degrees: angles are uniform in [-degrees, degrees].
+        shift: shifts are uniform in [-shift, shift] of the width and of the height.
+        scale: sizes are uniform in [1 - scale, 1 + scale].
+        seed: the start of the sequence.
+
+    Called with float images [B, C, H, W] or one image [C, H, W], it returns the same shape. What
+    comes into view takes the image's lowest value: the paper, where ink is high.
+
+    Raises:
+        ValueError: if degrees or shift is negative, or scale not in [0, 1).
+
+    Example:
+        >>> RandomAffine(seed=1)(torch.rand(64, 1, 28, 28)).shape
+        torch.Size([64, 1, 28, 28])
+    """
+
+    def __init__(
+        self, degrees: float = 10, shift: float = 0.08, scale: float = 0.1, seed: int = 0
+    ) -> None:
+        for name, value in (("degrees", degrees), ("shift", shift)):
+            if not value >= 0:
+                raise ValueError(f"Expected argument `{name}` to be at least 0 but got {value}.")
+        if not 0 <= scale < 1:
+            raise ValueError(f"Expected argument `scale` to be in [0, 1) but got {scale}.")
+        self.degrees = degrees
+        self.shift = shift
+        self.scale = scale
+        self.seed = seed
+        self._generator = torch.Generator().manual_seed(seed)
+        self._worker_seed: int | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Change each of the images [B, C, H, W], or the one image [C, H, W]."""
+        if images.dim() == 3:
+            return self(images[None])[0]
+        return warp_affine(images, *self._draw(len(images)))
+
+    def __repr__(self) -> str:
+        return (
+            f"RandomAffine(degrees={self.degrees}, shift={self.shift}, scale={self.scale}, "
+            f"seed={self.seed})"
+        )
+
+    def _draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        self._reseed_in_worker()
+        # One row for each image, so that a batch draws what its images would draw one by one.
+        angle, x, y, size = (2 * torch.rand(count, 4, generator=self._generator) - 1).unbind(1)
+        shifts = self.shift * torch.stack([x, y], dim=1)
+        return math.radians(self.degrees) * angle, shifts, 1 + self.scale * size
+
+    def _reseed_in_worker(self) -> None:
+        # Each epoch starts new workers with copies of this object as the main process holds it.
+        worker = get_worker_info()
+        if worker is not None and worker.seed != self._worker_seed:
+            self._worker_seed = worker.seed
+            self._generator.manual_seed(hash((self.seed, worker.seed)) % 2**63)
+
+
+def warp_affine(images: Tensor, angles: Tensor, shifts: Tensor, sizes: Tensor) -> Tensor:
+    """Rotate, scale and then shift images [B, C, H, W] about their centres.
+
+    Arguments:
+        images: float [B, C, H, W].
+        angles: [B], in radians, clockwise.
+        shifts: [B, 2], to the right and down, as fractions of the width and of the height.
+        sizes: [B], above 1 to enlarge.
+
+    Returns:
+        The images [B, C, H, W]; what comes into view takes each channel's lowest value.
+    """
+    cos, sin = angles.cos() / sizes, angles.sin() / sizes
+    aspect = images.shape[-2] / images.shape[-1]
+    # From places in the result back to places in the image, both in [-1, 1] x [-1, 1].
+    turn = torch.stack([cos, sin * aspect, -sin / aspect, cos], dim=1).view(-1, 2, 2)
+    matrices = torch.cat([turn, turn @ (-2 * shifts)[:, :, None]], dim=2).to(images)
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    paper = images.amin(dim=(-2, -1), keepdim=True)
+    return F.grid_sample(images - paper, grid, align_corners=False) + paper

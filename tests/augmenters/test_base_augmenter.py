@@ -1,0 +1,290 @@
+import copy
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from pml_synthesis import (
+    BaseAugmenter,
+    Compose,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SyntheticBatch,
+)
+
+AUGMENTERS = {
+    "ps": lambda **kwargs: ProxySynthesis(mu=0.7, **kwargs),
+    "see": lambda **kwargs: SphericalEmbeddingExpansion(3, 0.5, **kwargs),
+    "both": lambda **kwargs: Compose(
+        [ProxySynthesis(**kwargs), SphericalEmbeddingExpansion(3, 0.5, **kwargs)]
+    ),
+}
+all_augmenters = pytest.mark.parametrize("build", AUGMENTERS.values(), ids=AUGMENTERS)
+
+
+def inputs(seed=0, rows=12):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, 8, generator=generator)
+    y = torch.randint(5, (rows,), generator=generator)
+    return x, y, torch.randn(5, 8, generator=generator)
+
+
+def tensors(batch):
+    return batch.embeddings, batch.labels, batch.proxies, batch.source
+
+
+def assert_same(one, other):
+    for a, b in zip(tensors(one), tensors(other), strict=True):
+        assert torch.equal(a, b)
+
+
+@all_augmenters
+def test_same_seed_same_numbers(build):
+    one, other = build(seed=7), build(seed=7)
+    for _ in range(3):
+        assert_same(one(*inputs()), other(*inputs()))
+    assert not torch.equal(build(seed=8)(*inputs()).embeddings, build(seed=7)(*inputs()).embeddings)
+
+
+@all_augmenters
+def test_each_step_draws_anew(build):
+    augmenter = build(seed=7)
+    first, second = augmenter(*inputs()), augmenter(*inputs())
+    assert not torch.equal(first.embeddings, second.embeddings)
+
+
+@all_augmenters
+def test_manual_seed_decides_by_default(build):
+    torch.manual_seed(11)
+    one = build()
+    torch.manual_seed(12)
+    other = build()
+    assert_same(one(*inputs()), build(seed=11)(*inputs()))
+    assert_same(other(*inputs()), build(seed=12)(*inputs()))
+
+
+@all_augmenters
+def test_resumes_bit_for_bit(build, tmp_path):
+    augmenter = build(seed=7)
+    for _ in range(3):
+        augmenter(*inputs())
+    torch.save(augmenter.state_dict(), tmp_path / "state.pth")
+    resumed = build(seed=99)
+    resumed.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
+    for _ in range(3):
+        assert_same(augmenter(*inputs()), resumed(*inputs()))
+
+
+@all_augmenters
+def test_disturbs_nobody_and_is_disturbed_by_nobody(build):
+    undisturbed = build(seed=7)
+    expected = [undisturbed(*inputs()) for _ in range(3)]
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    augmenter = build(seed=7)
+    build()
+    got = [augmenter(*inputs())]
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.random.get_state()[1].tolist() == states[1]
+    assert random.getstate() == states[2]
+    torch.rand(5), np.random.rand(), random.random(), torch.manual_seed(5)
+    got += [augmenter(*inputs()), augmenter(*inputs())]
+    for one, other in zip(got, expected, strict=True):
+        assert_same(one, other)
+
+
+@all_augmenters
+def test_eval_mode_keeps_the_step(build):
+    augmenter, twin = build(seed=7).eval(), build(seed=7)
+    assert_same(augmenter(*inputs()), augmenter(*inputs()))
+    assert_same(augmenter(*inputs()), twin(*inputs()))
+    assert (augmenter.step, twin.step) == (0, 1)
+
+
+@all_augmenters
+def test_copies_and_pickles_continue_alike(build):
+    augmenter = build(seed=7)
+    augmenter(*inputs())
+    copies = [copy.deepcopy(augmenter), pickle.loads(pickle.dumps(augmenter))]
+    expected = augmenter(*inputs())
+    for twin in copies:
+        assert_same(twin(*inputs()), expected)
+
+
+@all_augmenters
+def test_order_of_rows_does_not_matter(build):
+    x, y, p = inputs()
+    shuffle = torch.randperm(len(y))
+    one, other = build(seed=7)(x, y, p), build(seed=7)(x[shuffle], y[shuffle], p)
+    assert torch.equal(one.source, shuffle[other.source])
+    assert torch.equal(one.labels, other.labels)
+    torch.testing.assert_close(one.embeddings, other.embeddings)
+    assert torch.equal(one.proxies, other.proxies)
+
+
+@all_augmenters
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dtype_follows_the_embeddings(build, dtype):
+    x, y, p = inputs()
+    batch = build(seed=7)(x.to(dtype), y, p)
+    assert (batch.embeddings.dtype, batch.proxies.dtype) == (dtype, dtype)
+    assert (batch.labels.dtype, batch.source.dtype) == (torch.int64, torch.int64)
+
+
+@all_augmenters
+def test_device_follows_the_embeddings(build, device):
+    x, y, p = inputs()
+    on_host, on_device = build(seed=7)(x, y, p), build(seed=7)(x.to(device), y, p)
+    assert all(tensor.device.type == device.type for tensor in tensors(on_device))
+    for one, other in zip(tensors(on_host), tensors(on_device), strict=True):
+        torch.testing.assert_close(one, other.cpu(), rtol=1e-4, atol=1e-5)
+
+
+@all_augmenters
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_any_integer_labels(build, dtype):
+    x, y, p = inputs()
+    assert_same(build(seed=7)(x, y.to(dtype), p), build(seed=7)(x, y, p))
+
+
+@all_augmenters
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_changes_nothing(build, dtype):
+    expected = build(seed=7)(*inputs())
+    with torch.autocast("cpu", dtype):
+        assert_same(build(seed=7)(*inputs()), expected)
+
+
+@all_augmenters
+def test_one_copy_of_labels_to_the_host_and_none_of_embeddings(build, monkeypatch):
+    copied = []
+    to, item, tolist = torch.Tensor.to, torch.Tensor.item, torch.Tensor.tolist
+
+    def recording_to(tensor, *args, **kwargs):
+        if args and args[0] == "cpu":
+            copied.append(tuple(tensor.shape))
+        return to(tensor, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "to", recording_to)
+    for method in (item, tolist):
+
+        def forbidden(tensor, *args, method=method):
+            assert not tensor.is_floating_point(), "a floating-point value was read on the host"
+            return method(tensor, *args)
+
+        monkeypatch.setattr(torch.Tensor, method.__name__, forbidden)
+    build(seed=7)(*inputs())
+    assert copied == [(12,)]
+
+
+def test_parts_of_a_compose_draw_apart():
+    x, y, p = inputs()
+    batch = Compose([ProxySynthesis(seed=1), ProxySynthesis(seed=1)])(x, y, p)
+    first, second = batch.embeddings.chunk(2)
+    assert not torch.equal(first, second)
+    nested = Compose([ProxySynthesis(seed=1), Compose([ProxySynthesis(seed=1)])])(x, y, p)
+    first, second = nested.embeddings.chunk(2)
+    assert not torch.equal(first, second)
+
+
+def test_compose_counts_new_classes_on():
+    x, y, p = inputs()
+    ps, see, ps2 = ProxySynthesis(), SphericalEmbeddingExpansion(2, 0.5), ProxySynthesis(mu=2)
+    batch = Compose([ps, see, ps2])(x, y, p)
+    alone = [twin(x, y, p) for twin in map(copy.deepcopy, (ps, see, ps2))]
+    # The twins have taken a step; what they make has the same form.
+    assert len(batch) == sum(len(part) for part in alone)
+    assert batch.num_new_classes == len(batch.proxies)
+    labels = batch.labels.split([len(part) for part in alone])
+    num_first = int(labels[0].max()) - 4
+    assert set(labels[0].tolist()) == set(range(5, 5 + num_first))
+    assert labels[1].max() < 5
+    assert set(labels[2].tolist()) == set(range(5 + num_first, 5 + batch.num_new_classes))
+
+
+def test_compose_repr_shows_its_parts():
+    text = repr(
+        Compose([ProxySynthesis(alpha=0.3, seed=1), SphericalEmbeddingExpansion(4, seed=2)])
+    )
+    assert "ProxySynthesis(alpha=0.3, mu=1.0, seed=1)" in text
+    assert "num_expansions=4, fraction=0.4, detach=True, seed=2" in text
+
+
+@pytest.mark.parametrize("parts", [[], [ProxySynthesis(), torch.nn.Identity()]])
+def test_compose_of_something_else(parts):
+    with pytest.raises(ValueError, match="`augmenters` to be a sequence of at least one augmenter"):
+        Compose(parts)
+
+
+WRONG_INPUTS = {
+    "1-d embeddings": (lambda x, y, p: (x[0], y, p), r"`embeddings` to be of shape \[B, D\]"),
+    "integer embeddings": (lambda x, y, p: (x.long(), y, p), "`embeddings` to be floating point"),
+    "no labels": (lambda x, y, p: (x, None, p), "`labels` to be a tensor of class labels"),
+    "too few labels": (lambda x, y, p: (x, y[1:], p), r"`labels` to be of shape \[12\].*\(11,\)"),
+    "2-d labels": (lambda x, y, p: (x, y[:, None], p), r"`labels` to be of shape \[12\]"),
+    "float labels": (lambda x, y, p: (x, y.float(), p), "`labels` to be integers.*float32"),
+    "bool labels": (lambda x, y, p: (x, y > 2, p), "`labels` to be integers.*bool"),
+    "large labels": (lambda x, y, p: (x, y + 7, p), "`labels` to be from 0 to 4.*from 7 to 11"),
+    "negative labels": (lambda x, y, p: (x, y - 1, p), "`labels` to be from 0 to 4.*from -1 to"),
+    "no proxies": (lambda x, y, p: (x, y, None), "`proxies` to be the class proxies, which"),
+    "narrow proxies": (
+        lambda x, y, p: (x, y, p[:, :3]),
+        r"`proxies` to be of shape \[C, 8\].*\(5, 3\)",
+    ),
+    "1-d proxies": (lambda x, y, p: (x, y, p[0]), r"`proxies` to be of shape \[C, 8\]"),
+}
+
+
+@all_augmenters
+@pytest.mark.parametrize("wrong, message", WRONG_INPUTS.values(), ids=WRONG_INPUTS)
+def test_wrong_inputs(build, wrong, message):
+    augmenter = build()
+    with pytest.raises(ValueError, match=message):
+        augmenter(*wrong(*inputs()))
+    assert augmenter.step == 0
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "1", True])
+def test_wrong_seed(seed):
+    with pytest.raises(ValueError, match="`seed` to be an integer from 0"):
+        ProxySynthesis(seed=seed)
+
+
+@all_augmenters
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_hostile_embeddings_never_crash(build, value):
+    x, y, p = inputs()
+    x[3] = value
+    batch = build(seed=7)(x, y, p)
+    assert ((batch.labels >= 0) & (batch.labels < 5 + batch.num_new_classes)).all()
+    if value == 0:
+        assert batch.embeddings.isfinite().all()
+
+
+class Reflection(BaseAugmenter):
+    requires_proxies = False
+
+    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
+        return SyntheticBatch(-embeddings, labels, embeddings[:0], torch.arange(len(labels)))
+
+
+def test_a_users_augmenter_needs_no_proxies():
+    x, y, _ = inputs()
+    batch = Reflection()(x, y)
+    assert torch.equal(batch.embeddings, -x)
+    assert len(Compose([Reflection(), Reflection()])(x, y)) == 2 * len(x)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ((torch.zeros(3), torch.zeros(3), torch.zeros(0, 3), torch.zeros(3)), "`embeddings`"),
+        ((torch.zeros(3, 2), torch.zeros(4), torch.zeros(0, 2), torch.zeros(3)), "`labels`"),
+        ((torch.zeros(3, 2), torch.zeros(3), torch.zeros(0, 2), torch.zeros(1)), "`source`"),
+        ((torch.zeros(3, 2), torch.zeros(3), torch.zeros(1, 4), torch.zeros(3)), "`proxies`"),
+    ],
+)
+def test_a_synthetic_batch_must_fit_together(fields, message):
+    with pytest.raises(ValueError, match=message):
+        SyntheticBatch(*fields)

@@ -1,0 +1,150 @@
+import pytest
+import torch
+from cases import draw_batch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import proxy_synthesis
+
+from pml_synthesis import ProxySynthesis
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+
+
+def draw_proxies(seed, *shape):
+    generator = torch.Generator().manual_seed(seed + 100)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
+
+
+@pytest.mark.parametrize("order", ["random", "sorted", "balanced"])
+@pytest.mark.parametrize("mu", [0.3, 1.0, 1.5, 3.0])
+@pytest.mark.parametrize("shape", [(5, 8), (5, 3, 8)])
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_the_reference(order, mu, shape, seed):
+    x, y = draw_batch(seed, order=order)
+    p = draw_proxies(seed, *shape)
+    augmenter = ProxySynthesis(alpha=0.7, mu=mu, seed=seed)
+    rows, labels, proxies, source = proxy_synthesis(x, y, p, 0.7, mu, augmenter._generator())
+    batch = augmenter(x, y, p)
+    assert torch.equal(batch.labels, labels)
+    assert torch.equal(batch.source, source)
+    torch.testing.assert_close(batch.embeddings, rows, **CLOSE)
+    torch.testing.assert_close(batch.proxies, proxies, **CLOSE)
+
+    weights = torch.randn_like(rows), torch.randn_like(proxies)
+    ours = (batch.embeddings * weights[0]).sum() + (batch.proxies * weights[1]).sum()
+    theirs = (rows * weights[0]).sum() + (proxies * weights[1]).sum()
+    gradients = zip(
+        torch.autograd.grad(ours, [x, p]), torch.autograd.grad(theirs, [x, p]), strict=True
+    )
+    for got, expected in gradients:
+        torch.testing.assert_close(got, expected, **CLOSE)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(0, 6), max_size=40),
+    st.floats(0, 3),
+    st.floats(0.05, 5),
+    st.integers(0, 2**63),
+)
+def test_properties_hold_for_all_batches(labels, mu, alpha, seed):
+    x, y = torch.randn(len(labels), 5), torch.tensor(labels, dtype=torch.int64)
+    p = torch.randn(7, 5)
+    batch = ProxySynthesis(alpha, mu, seed=seed)(x, y, p)
+    assert len(batch) <= int(mu * len(labels))
+    if labels and 2 * max(labels.count(c) for c in labels) <= len(labels):
+        assert len(batch) == int(mu * len(labels))
+    ones = torch.ones(len(batch))
+    torch.testing.assert_close(batch.embeddings.norm(dim=1), ones, rtol=0, atol=2e-5)
+    ones = torch.ones(batch.num_new_classes)
+    torch.testing.assert_close(batch.proxies.norm(dim=1), ones, rtol=0, atol=2e-5)
+    # All new classes have rows, and there are no others.
+    assert sorted(set(batch.labels.tolist())) == list(range(7, 7 + batch.num_new_classes))
+    # Rows of a new class come from rows of one class.
+    for label in batch.labels.unique():
+        assert len(y[batch.source[batch.labels == label]].unique()) == 1
+
+
+def test_one_synthetic_class_for_each_ordered_pair_of_classes():
+    # Two classes of two rows: the pairs are (0, 1) and (1, 0), each twice.
+    y = torch.tensor([0, 1, 1, 0])
+    batch = ProxySynthesis(seed=0)(torch.randn(4, 6), y, torch.randn(2, 6))
+    assert (len(batch), batch.num_new_classes) == (4, 2)
+    assert not torch.equal(batch.proxies[0], batch.proxies[1])
+    assert torch.equal(y[batch.source], batch.labels - 2)
+
+
+def test_one_lambda_for_a_batch_and_another_for_the_next():
+    x, y, p = torch.eye(6), torch.arange(6), torch.eye(6)
+    augmenter = ProxySynthesis(alpha=1.0, seed=0, collect_stats=True)
+    seen = set()
+    for _ in range(5):
+        batch = augmenter(x, y, p)
+        values = batch.embeddings.gather(1, batch.source[:, None]).squeeze(1)
+        torch.testing.assert_close(values, values[:1].expand(6))
+        weight = augmenter.mixing_weight
+        norm = (weight**2 + (1 - weight) ** 2) ** 0.5
+        assert values[0].item() == pytest.approx(weight / norm, abs=1e-5)
+        seen.add(weight)
+    assert len(seen) == 5
+
+
+def test_lambda_follows_the_beta_distribution():
+    augmenter = ProxySynthesis(alpha=0.4, seed=0, collect_stats=True)
+    x, y, p = torch.randn(2, 3), torch.arange(2), torch.randn(2, 3)
+    weights = []
+    for _ in range(3000):
+        augmenter(x, y, p)
+        weights.append(augmenter.mixing_weight)
+    weights = torch.tensor(weights)
+    # Beta(a, a) has mean 1/2 and variance 1 / (4 (2 a + 1)).
+    assert weights.mean().item() == pytest.approx(0.5, abs=0.03)
+    assert weights.var().item() == pytest.approx(1 / (4 * 1.8), abs=0.01)
+
+
+def test_mu_below_one_keeps_a_random_part():
+    x, y, p = torch.randn(10, 4), torch.arange(10), torch.randn(10, 4)
+    augmenter = ProxySynthesis(mu=0.3, seed=0)
+    sources = [frozenset(augmenter(x, y, p).source.tolist()) for _ in range(40)]
+    assert all(len(rows) == 3 for rows in sources)
+    assert frozenset.union(*sources) == set(range(10))
+
+
+def test_rows_of_a_class_meet_different_classes():
+    y = torch.arange(5).repeat_interleave(4)
+    batch = ProxySynthesis(seed=0)(torch.randn(20, 4), y, torch.randn(5, 4))
+    assert batch.num_new_classes == 20
+
+
+@pytest.mark.parametrize("labels", [[1, 1, 1], []])
+def test_nothing_comes_of_one_class_or_none(labels):
+    y = torch.tensor(labels, dtype=torch.int64)
+    batch = ProxySynthesis()(torch.randn(len(labels), 4), y, torch.randn(2, 4))
+    assert (len(batch), batch.num_new_classes) == (0, 0)
+
+
+def test_mu_zero_makes_nothing():
+    batch = ProxySynthesis(mu=0)(torch.randn(4, 3), torch.arange(4), torch.randn(4, 3))
+    assert (len(batch), batch.num_new_classes) == (0, 0)
+
+
+def test_statistics_and_repr():
+    augmenter = ProxySynthesis(alpha=0.5, mu=2, seed=3, collect_stats=True)
+    assert repr(augmenter) == "ProxySynthesis(alpha=0.5, mu=2, seed=3)"
+    assert (augmenter.mixing_weight, augmenter.num_rows, augmenter.num_classes) == (0, 0, 0)
+    y = torch.tensor([0, 0, 1, 1])
+    augmenter(torch.randn(4, 3), y, torch.randn(2, 3))
+    assert 0 < augmenter.mixing_weight < 1
+    assert (augmenter.num_rows, augmenter.num_classes) == (8, 2)
+
+
+@pytest.mark.parametrize("alpha", [0, -1, float("nan"), float("inf"), "0.4", True])
+def test_wrong_alpha(alpha):
+    with pytest.raises(ValueError, match=r"`alpha` to be a positive number, but got"):
+        ProxySynthesis(alpha=alpha)
+
+
+@pytest.mark.parametrize("mu", [-0.1, float("nan"), None])
+def test_wrong_mu(mu):
+    with pytest.raises(ValueError, match=r"`mu` to be a number of at least 0, but got"):
+        ProxySynthesis(mu=mu)

@@ -1,0 +1,132 @@
+import pytest
+import torch
+from cases import draw_batch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import spherical_embedding_expansion
+
+from pml_synthesis import SphericalEmbeddingExpansion
+from pml_synthesis.schedules import CosineSchedule
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+
+
+def draw_proxies(seed, *shape):
+    generator = torch.Generator().manual_seed(seed + 100)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
+
+
+@pytest.mark.parametrize("order", ["random", "sorted"])
+@pytest.mark.parametrize("fraction", [0.3, 1.0])
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("num_expansions", [1, 4, 7])
+@pytest.mark.parametrize("shape", [(5, 8), (5, 3, 8)])
+def test_equals_the_reference(order, fraction, detach, num_expansions, shape):
+    x, y = draw_batch(num_expansions, order=order)
+    p = draw_proxies(num_expansions, *shape)
+    augmenter = SphericalEmbeddingExpansion(num_expansions, fraction, detach, seed=1)
+    rows, labels, source = spherical_embedding_expansion(
+        x, y, p, num_expansions, fraction, detach, augmenter._generator()
+    )
+    batch = augmenter(x, y, p)
+    assert torch.equal(batch.labels, labels)
+    assert torch.equal(batch.source, source)
+    torch.testing.assert_close(batch.embeddings, rows, **CLOSE)
+    assert batch.proxies.shape == (0, *shape[1:])
+    assert batch.embeddings.requires_grad is not detach
+    if not detach:
+        weights = torch.randn_like(rows)
+        ours = torch.autograd.grad((batch.embeddings * weights).sum(), [x, p])
+        theirs = torch.autograd.grad((rows * weights).sum(), [x, p])
+        for got, expected in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(got, expected, **CLOSE)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 6), st.floats(0, 1), st.integers(0, 2**63))
+def test_properties_hold_for_all_batches(batch_size, size, fraction, seed):
+    x, y, p = torch.randn(batch_size, 7), torch.arange(batch_size) % 3, torch.randn(3, 7)
+    batch = SphericalEmbeddingExpansion(size, fraction, seed=seed)(x, y, p)
+    assert len(batch) == round(fraction * batch_size) * size
+    assert torch.equal(batch.labels, y[batch.source])
+    unit = torch.nn.functional.normalize
+    norms = batch.embeddings.norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones(len(batch)), rtol=0, atol=2e-5)
+    cosine = (batch.embeddings * unit(p)[batch.labels]).sum(1)
+    expected = (unit(x) * unit(p)[y]).sum(1)[batch.source]
+    torch.testing.assert_close(cosine, expected, rtol=0, atol=2e-5)
+
+
+def test_the_best_aligned_rows_are_expanded():
+    p = torch.eye(4)
+    y = torch.arange(4)
+    x = p + torch.tensor([0.9, 0.1, 0.5, 0.3])[:, None] * p.roll(1, 0)
+    batch = SphericalEmbeddingExpansion(2, fraction=0.5)(x, y, p)
+    assert set(batch.source.tolist()) == {1, 3}
+
+
+def test_the_nearest_of_several_centers_is_the_proxy():
+    p = torch.eye(4).reshape(2, 2, 4)
+    x = torch.tensor([[0.1, 1.0, 0.3, 0.0]])
+    batch = SphericalEmbeddingExpansion(2, fraction=1.0)(x, torch.tensor([0]), p)
+    cosine = x[0, 1] / x.norm()
+    torch.testing.assert_close(batch.embeddings @ p[0, 1], cosine.expand(2))
+
+
+def test_largest_number_of_expansions():
+    x, y, p = torch.randn(3, 6), torch.arange(3), torch.randn(3, 6)
+    assert len(SphericalEmbeddingExpansion(5, 1.0)(x, y, p)) == 15
+    message = r"`num_expansions` to be less than the embedding size, 6, but got 6"
+    with pytest.raises(ValueError, match=message):
+        SphericalEmbeddingExpansion(6, 1.0)(x, y, p)
+
+
+def test_fraction_follows_the_schedule_by_training_step():
+    see = SphericalEmbeddingExpansion(2, CosineSchedule(0.0, 1.0, num_steps=4), collect_stats=True)
+    x, y, p = torch.randn(8, 6), torch.arange(8), torch.randn(8, 6)
+    rows = [len(see(x, y, p)) for _ in range(6)]
+    assert rows == [0, 2, 8, 14, 16, 16]
+    assert see.current_fraction == 1.0
+
+
+def test_statistics_and_repr():
+    see = SphericalEmbeddingExpansion(2, 0.5, seed=3, collect_stats=True)
+    expected = "num_expansions=2, fraction=0.5, detach=True, seed=3"
+    assert repr(see) == f"SphericalEmbeddingExpansion({expected})"
+    assert (see.current_fraction, see.num_rows, see.mean_cosine) == (0, 0, 0)
+    p = torch.eye(6)[:4]
+    see(p, torch.arange(4), p)
+    assert (see.current_fraction, see.num_rows) == (0.5, 4)
+    assert see.mean_cosine == pytest.approx(1.0)
+    schedule = CosineSchedule(0.0, 0.4, 10)
+    assert f"fraction={schedule!r}" in repr(SphericalEmbeddingExpansion(fraction=schedule))
+
+
+def test_statistics_of_an_empty_batch_are_zero():
+    see = SphericalEmbeddingExpansion(2, 0.0, collect_stats=True)
+    see(torch.randn(3, 6), torch.arange(3), torch.randn(3, 6))
+    assert (see.current_fraction, see.num_rows, see.mean_cosine) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "8"])
+def test_wrong_num_expansions(value):
+    message = r"`num_expansions` to be an integer of at least 1, but got"
+    with pytest.raises(ValueError, match=message):
+        SphericalEmbeddingExpansion(num_expansions=value)
+
+
+@pytest.mark.parametrize(
+    "value", [-0.1, 1.1, float("nan"), "0.4", CosineSchedule(0, 2, 5), CosineSchedule(-1, 0, 5)]
+)
+def test_wrong_fraction(value):
+    with pytest.raises(ValueError, match=r"`fraction` to be a number in \[0, 1\].*but got"):
+        SphericalEmbeddingExpansion(fraction=value)
+
+
+def test_a_users_schedule_is_checked_when_it_is_asked():
+    see = SphericalEmbeddingExpansion(2, fraction=lambda step: step * 0.8)
+    x, y, p = torch.randn(4, 6), torch.arange(4), torch.randn(4, 6)
+    see(x, y, p)
+    see(x, y, p)
+    with pytest.raises(ValueError, match=r"`fraction`.*but got 1\.6"):
+        see(x, y, p)

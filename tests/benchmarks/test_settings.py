@@ -1,0 +1,329 @@
+"""Settings files: what they describe, and what is said about wrong ones."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from pytorch_metric_learning import distances, losses
+from torch import nn
+
+import benchmarks
+from benchmarks.errors import SettingsError
+from benchmarks.objects import build, find, keywords
+from benchmarks.settings import Comparison, dump, load, merge
+from pml_synthesis import (
+    Compose,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SynthesisLoss,
+    SynthesisRegularizer,
+)
+
+CONFIGS = Path(benchmarks.__file__).parent / "configs"
+SETTINGS = """
+    data:
+      train: {Glyphs: {split: trainval}}
+      test: {Glyphs: {split: test}}
+    model:
+      trunk: {ConvTrunk: {}}
+    sampler: {RandomSampler: {}}
+    optimizers:
+      trunk: {AdamW: {lr: 1e-3, weight_decay: 0.1}}
+    seeds: [3, 5]
+    variants:
+      plain:
+        loss: {ProxyNCALoss: {softmax_scale: 10}}
+      ps:
+        loss:
+          SynthesisLoss:
+            loss: {ProxyNCALoss: {softmax_scale: 10}}
+            augmenter: {ProxySynthesis: {alpha: 0.4}}
+"""
+
+
+class Doubled(nn.Module):
+    """A module of somebody else's, to be found by its dotted path."""
+
+    def __init__(self, embedding_size: int, factor: float = 2.0) -> None:
+        super().__init__()
+        self.embedding_size = embedding_size
+        self.factor = factor
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write settings, with changes, to a file; return its path."""
+
+    def write(changes: str = "{}") -> Path:
+        path = tmp_path / "letters.yaml"
+        path.write_text(yaml.safe_dump(merge(yaml.safe_load(SETTINGS), yaml.safe_load(changes))))
+        return path
+
+    return write
+
+
+def only(comparison: Comparison):
+    (run,) = comparison.runs
+    return run
+
+
+# ------------------------------------------------------------------------- files
+
+
+def test_a_file_is_a_run_for_each_variant_and_seed(written):
+    comparison = load(written())
+    assert [(run.variant, run.seed) for run in comparison.runs] == [
+        *[("plain", 3), ("ps", 3)],
+        *[("plain", 5), ("ps", 5)],
+    ]
+    plain, ps = comparison.runs[:2]
+    assert plain.loss == {"ProxyNCALoss": {"softmax_scale": 10}}
+    assert list(ps.loss) == ["SynthesisLoss"]
+    assert plain.epochs == ps.epochs == 20
+    assert plain.data == ps.data
+    assert comparison.folder == Path("runs/letters")
+    assert comparison.workers >= 1
+
+
+def test_command_line_settings_reach_every_variant(written):
+    overrides = ["epochs=2", "name=other", "optimizers.trunk.AdamW.lr=0.5", "seeds=[1]"]
+    comparison = load(written(), overrides)
+    assert comparison.folder == Path("runs/other")
+    for run in comparison.runs:
+        assert (run.epochs, run.seed) == (2, 1)
+        assert run.optimizers.trunk == {"AdamW": {"lr": 0.5, "weight_decay": 0.1}}
+
+
+def test_command_line_settings_of_one_variant(written):
+    overrides = ["variants.ps.loss.SynthesisLoss.augmenter.ProxySynthesis.mu=0.5", "seeds=[1]"]
+    plain, ps = load(written(), overrides).runs
+    assert plain.loss == {"ProxyNCALoss": {"softmax_scale": 10}}
+    assert ps.loss["SynthesisLoss"]["augmenter"] == {"ProxySynthesis": {"alpha": 0.4, "mu": 0.5}}
+
+
+def test_variants_change_settings_and_replace_objects(written):
+    changes = """
+        variants:
+          sgd: {loss: {ArcFaceLoss: {}}, optimizers: {trunk: {SGD: {lr: 2}}}}
+          slow: {loss: {ArcFaceLoss: {}}, optimizers: {trunk: {AdamW: {lr: 1e-5}}}}
+    """
+    path = written(changes)
+    assert only(load(path, ["seeds=[0]"], "sgd")).optimizers.trunk == {"SGD": {"lr": 2}}
+    slow = only(load(path, ["seeds=[0]"], "slow")).optimizers.trunk
+    assert slow == {"AdamW": {"lr": 1e-5, "weight_decay": 0.1}}
+
+
+def test_equal_settings_are_equal_texts(written):
+    run = only(load(written(), ["seeds=[0]"], "ps"))
+    turned = dict(reversed(run.loss["SynthesisLoss"].items()))
+    assert dump(replace(run, loss={"SynthesisLoss": turned})) == dump(run)
+    assert dump(replace(run, seed=1)) != dump(run)
+
+
+def test_data_root_is_referred_to(written):
+    changes = "data: {root: '???', train: {Omniglot: {root: '${data.root}'}}}"
+    path = written(changes)
+    run = only(load(path, ["data.root=a/b", "seeds=[0]"], "plain"))
+    assert run.data.train == {"Omniglot": {"root": "a/b"}}
+    with pytest.raises(SettingsError, match=r"letters\.yaml: data\.root is not given: .*=VALUE"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["glyphs", "omniglot"])
+def test_the_shipped_files_describe_what_can_be_built(name):
+    comparison = load(CONFIGS / f"{name}.yaml", ["data.root=somewhere"])
+    assert [run.variant for run in comparison.runs[:2]] == ["raw_pixels", "untrained_trunk"]
+    assert {run.seed for run in comparison.runs} == {0, 1, 2}
+    for run in comparison.runs:
+        if run.epochs:
+            known = {"num_classes": 7, "embedding_size": 64, "num_steps": 3}
+            loss = build(run.loss, **known)
+            (proxies,) = loss.parameters()
+            class_dim = 1 - proxies.shape.index(64)
+            assert proxies.shape[class_dim] == 7
+            torch.testing.assert_close(proxies.norm(dim=1 - class_dim), torch.ones(7))
+            loss(torch.randn(6, 64), torch.arange(6))
+
+
+# ------------------------------------------------------------------ wrong settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "meant"),
+    [
+        ("epoch: 3", "epoch", "epochs"),
+        ("data: {trian: {Glyphs: {}}}", "data.trian", "train"),
+        ("optimizers: {trunks: {SGD: {}}}", "optimizers.trunks", "trunk"),
+        ("variants: {ps: {epoch: 3}}", "variants.ps.epoch", "epochs"),
+        ("loss: {ProxyNcaLos: {}}", "loss", "ProxyNCALoss"),
+        ("loss: {ProxyNCALoss: {softmax_scal: 3}}", "loss.ProxyNCALoss", "softmax_scale"),
+        ("loss: {ProxyNCALoss: {reducers: null}}", "loss.ProxyNCALoss", "reducer"),
+        ("miner: {MultiSimilarityMinr: {}}", "miner", "MultiSimilarityMiner"),
+        (
+            "variants: {ps: {loss: {SynthesisLoss: {augmenter: {ProxySynthesis: {alfa: 1}}}}}}",
+            "variants.ps.loss.SynthesisLoss.augmenter.ProxySynthesis",
+            "alpha",
+        ),
+        (
+            "loss: {SynthesisLoss: {augmenter: {Compose: {augmenters: [{ProxySynthesi: {}}]}}}}",
+            "loss.SynthesisLoss.augmenter.Compose.augmenters[0]",
+            "ProxySynthesis",
+        ),
+    ],
+)
+def test_a_wrong_name_is_told_with_file_place_and_the_right_one(written, changes, place, meant):
+    with pytest.raises(SettingsError) as caught:
+        load(written(changes))
+    message = str(caught.value)
+    assert message.startswith(f"{written(changes)}: {place}: unknown ")
+    assert re.search(rf"did you mean (\w+ or )*{meant}\b", message), message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epoch=3", "command line: epoch: unknown setting: did you mean epochs?"),
+        ("epochs", "command line: expected key=value but got 'epochs'."),
+        ("epochs=many", "command line: epochs: .*'many'.*Integer"),
+        ("model.trunk=ConvTrunk", "command line: model.trunk: .*"),
+        ("loss.A={}", "command line: loss: unknown class 'A': known are .*ArcFaceLoss, .*"),
+        ("loss.no.where.Loss.a=1", "command line: loss: expected one `ClassName: .* but got no"),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_told_as_such(written, override, message):
+    with pytest.raises(SettingsError, match=message.replace("?", r"\?")):
+        load(written(), [override])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("loss: {ArcFaceLoss: {}, CosFaceLoss: {}}", "loss: expected one .*ArcFaceLoss, CosFace"),
+        ("loss: {ArcFaceLoss: 3}", "loss.ArcFaceLoss: expected {keyword: value} but got 3"),
+        ("loss: {no.where.Loss: {}}", "loss: nothing can be imported as 'no.where.Loss'"),
+        ("variants: {ps: {data: {root: x}}}", "variants.ps.data: variants differ in anything but"),
+        ("variants: {a/b: {epochs: 3}}", "variants.a/b: expected a name of letters"),
+        ("seed: 3", "seed: give the list of seeds instead"),
+        ("variants: {bare: {}}", "variants.bare.loss is needed"),
+    ],
+)
+def test_other_errors_name_the_file_and_the_place(written, changes, message):
+    with pytest.raises(SettingsError, match=r"letters\.yaml: " + message):
+        load(written(changes))
+
+
+def test_an_unknown_variant_is_told(written):
+    with pytest.raises(SettingsError, match="unknown variant 'plane': did you mean plain?"):
+        load(written(), variant="plane")
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(SettingsError, match=r"none\.yaml: cannot be read"):
+        load(tmp_path / "none.yaml")
+    for text, message in [
+        ("a: [", "no valid YAML"),
+        ("- a", "expected settings"),
+        ("", "variants"),
+    ]:
+        path = tmp_path / "some.yaml"
+        path.write_text(text)
+        with pytest.raises(SettingsError, match=rf"some\.yaml: {message}"):
+            load(path)
+
+
+# ----------------------------------------------------------------------- objects
+
+
+def test_objects_hold_objects():
+    loss = build(
+        {
+            "SynthesisLoss": {
+                "loss": {
+                    "ProxyAnchorLoss": {"margin": 0.2, "distance": {"CosineSimilarity": None}},
+                },
+                "augmenter": {
+                    "Compose": {
+                        "augmenters": [
+                            {"ProxySynthesis": {"mu": 0.5}},
+                            {"SphericalEmbeddingExpansion": {}},
+                        ]
+                    }
+                },
+            }
+        },
+        num_classes=5,
+        embedding_size=8,
+    )
+    assert isinstance(loss, SynthesisLoss)
+    assert isinstance(loss.loss, losses.ProxyAnchorLoss)
+    assert loss.loss.proxies.shape == (5, 8)
+    assert loss.loss.margin == 0.2
+    assert isinstance(loss.loss.distance, distances.CosineSimilarity)
+    assert isinstance(loss.augmenter, Compose)
+    ps, see = loss.augmenter.augmenters
+    assert isinstance(ps, ProxySynthesis) and ps.mu == 0.5
+    assert isinstance(see, SphericalEmbeddingExpansion)
+
+
+def test_a_regularizer_inside_a_loss_gets_what_the_runner_knows():
+    schedule = {"CosineSchedule": {"start": 0.0, "end": 0.4}}
+    see = {"SphericalEmbeddingExpansion": {"fraction": schedule}}
+    loss = build(
+        {
+            "ProxyNCALoss": {
+                "embedding_size": 4,
+                "embedding_regularizer": {"SynthesisRegularizer": {"augmenter": see}},
+            }
+        },
+        num_classes=5,
+        embedding_size=8,
+        num_steps=30,
+        collect_stats=True,
+    )
+    assert loss.proxies.shape == (5, 4), "what the settings say goes first"
+    assert isinstance(loss.embedding_regularizer, SynthesisRegularizer)
+    augmenter = loss.embedding_regularizer.augmenter
+    assert augmenter.fraction.num_steps == 30
+    assert augmenter.collect_stats
+
+
+def test_anything_is_found_by_its_dotted_path():
+    made = build({f"{__name__}.Doubled": {"factor": 3.0}}, embedding_size=8, num_classes=5)
+    assert type(made).__name__ == "Doubled"
+    assert (made.embedding_size, made.factor) == (8, 3.0)
+    assert build({"fractions.Fraction": {"numerator": 1, "denominator": 2}}) == 0.5
+
+
+def test_plain_values_stay():
+    for value in (None, 3, "text", [1, 2], {"a": 1, "b": 2}, {"lower": 1}):
+        assert build(value) == value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ProxySynthesis", "CosineSchedule", "Glyphs", "ConvTrunk", "RandomAffine", "UnitProxies"),
+        *("ArcFaceLoss", "TripletMarginMiner", "MPerClassSampler", "MeanReducer", "LpDistance"),
+        *("LpRegularizer", "AdamW", "CosineAnnealingLR", "RandomSampler"),
+    ],
+)
+def test_classes_are_found_by_name(name):
+    assert find(name).__name__ == name
+
+
+def test_keywords_are_those_of_the_base_classes_too():
+    known, takes_any = keywords(losses.ProxyNCALoss)
+    assert {"num_classes", "softmax_scale", "weight_init_func", "reducer", "distance"} <= known
+    assert {"embedding_reg_weight", "collect_stats"} <= known
+    assert not known & {"self", "kwargs"}
+    assert not takes_any
+    assert keywords(dict)[1]
+
+
+@pytest.mark.parametrize("dim", [-1, 2, None])
+def test_unit_proxies_lie_along_a_dimension_of_a_matrix(dim):
+    with pytest.raises(ValueError, match=f"`dim` to be 0 or 1 but got {dim}"):
+        build({"UnitProxies": {"dim": dim}})

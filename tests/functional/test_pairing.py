@@ -1,0 +1,68 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pml_synthesis.functional import class_distinct_pairs
+
+labels_lists = st.lists(st.integers(0, 9), min_size=0, max_size=60)
+
+
+def draw(labels, seed):
+    sorted_labels = torch.tensor(labels, dtype=torch.int64).sort().values
+    order = torch.randperm(len(set(labels)), generator=torch.Generator().manual_seed(seed))
+    return sorted_labels, class_distinct_pairs(sorted_labels, order)
+
+
+@settings(max_examples=300, deadline=None)
+@given(labels_lists, st.integers(0, 1000))
+def test_no_pair_within_a_class_and_each_row_paired_once(labels, seed):
+    sorted_labels, (rows, partners) = draw(labels, seed)
+    assert (sorted_labels[rows] != sorted_labels[partners]).all()
+    assert len(rows.unique()) == len(rows)
+
+
+@settings(max_examples=300, deadline=None)
+@given(labels_lists.filter(bool), st.integers(0, 1000))
+def test_all_rows_are_paired_unless_a_class_exceeds_half(labels, seed):
+    _, pairs = draw(labels, seed)
+    largest = max(labels.count(c) for c in labels)
+    outside = len(labels) - largest
+    if largest <= outside:
+        assert pairs.shape[1] == len(labels)
+    else:
+        assert pairs.shape[1] >= 2 * outside
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 6), st.integers(2, 12), st.integers(0, 1000))
+def test_balanced_batches_repeat_no_pair_of_classes(size, num_classes, seed):
+    labels = [c for c in range(num_classes) for _ in range(size)]
+    sorted_labels, pairs = draw(labels, seed)
+    class_pairs = {tuple(pair) for pair in sorted_labels[pairs].T.tolist()}
+    if size < num_classes:
+        assert len(class_pairs) == len(labels)
+
+
+def test_partner_is_r_plus_one_times_c_further_on():
+    # Three classes of 2, laid out as 8, 3, 5 (positions 4 5 | 0 1 | 2 3): shifts by 2 and by 4.
+    labels = torch.tensor([3, 3, 5, 5, 8, 8])
+    pairs = class_distinct_pairs(labels, torch.tensor([2, 0, 1]))
+    assert pairs.T.tolist() == [[4, 0], [5, 3], [0, 2], [1, 5], [2, 4], [3, 1]]
+
+
+def test_random_class_orders_bring_all_pairs_of_classes_together():
+    labels = torch.arange(5)
+    seen = set()
+    for seed in range(200):
+        order = torch.randperm(5, generator=torch.Generator().manual_seed(seed))
+        seen |= {tuple(pair) for pair in class_distinct_pairs(labels, order).T.tolist()}
+    assert len(seen) == 5 * 4
+
+
+def test_one_class_and_no_row_give_no_pair():
+    assert class_distinct_pairs(torch.zeros(4, dtype=torch.int64), torch.tensor([0])).shape == (
+        2,
+        0,
+    )
+    empty = torch.empty(0, dtype=torch.int64)
+    assert class_distinct_pairs(empty, empty).shape == (2, 0)

@@ -1,0 +1,121 @@
+import pytest
+import torch
+from cases import PROXY_LOSSES, draw_batch
+from pytorch_metric_learning import losses
+
+from pml_synthesis import (
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SynthesisLoss,
+    register_proxies,
+)
+from pml_synthesis.losses.proxy_bindings import _BINDINGS, find_binding
+
+all_losses = pytest.mark.parametrize("case", PROXY_LOSSES, ids=lambda case: case.name)
+
+
+def test_all_proxy_losses_of_pml_are_known():
+    """Those with a parameter that grows with the number of classes."""
+    known = {case.loss_class for case in PROXY_LOSSES}
+    assert known <= set(_BINDINGS)
+    for name in losses.__all__ if hasattr(losses, "__all__") else dir(losses):
+        loss_class = getattr(losses, name)
+        if isinstance(loss_class, type) and issubclass(loss_class, losses.BaseMetricLossFunction):
+            try:
+                small, large = (build_anyhow(loss_class, size) for size in (3, 7))
+            except TypeError:
+                continue
+            sizes = [sum(p.numel() for p in loss.parameters()) for loss in (small, large)]
+            if sizes[0] != sizes[1]:
+                assert loss_class in known, name
+
+
+def build_anyhow(loss_class, num_classes):
+    if loss_class is losses.P2SGradLoss:
+        return loss_class(4, num_classes)
+    return loss_class(num_classes=num_classes, embedding_size=4)
+
+
+@all_losses
+def test_finds_the_proxies(case):
+    loss = case.build(5, 8)
+    assert torch.equal(find_binding(loss).proxies(loss), case.proxies(loss))
+
+
+@all_losses
+def test_finds_the_proxies_of_subclasses(case):
+    subclass = type("Mine", (case.loss_class,), {})
+    assert find_binding(subclass(**kwargs_of(case))) is find_binding(case.build(5, 8))
+
+
+def kwargs_of(case):
+    size = "descriptors_dim" if case.loss_class is losses.P2SGradLoss else "embedding_size"
+    return {"num_classes": 5, size: 8}
+
+
+@all_losses
+@pytest.mark.parametrize("num_new", [0, 4])
+def test_the_loss_with_an_extended_weight_is_the_loss_with_more_classes(case, num_new):
+    from pml_synthesis.losses.evaluation import evaluate_with_weight
+
+    torch.manual_seed(0)
+    loss = case.build(5, 8).double()
+    binding, proxies = find_binding(loss), case.proxies(loss)
+    new = torch.nn.functional.normalize(torch.randn(num_new, *proxies.shape[1:]).double(), dim=-1)
+    x, y = draw_batch(0, num_classes=5 + num_new)
+    extended = binding.extended_weight(binding.weight_of(loss), new)
+    value = evaluate_with_weight(loss, binding, extended, lambda: loss(x, y))
+    expected = case.build_with(torch.cat([proxies, new]))(x, y)
+    torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
+    assert getattr(loss, "num_classes", 5) in (0, 5)
+
+
+class CenterLoss(losses.BaseMetricLossFunction):
+    """A user's loss: the squared distance to the class center, relative to all centers."""
+
+    def __init__(self, num_classes, embedding_size, **kwargs):
+        super().__init__(**kwargs)
+        self.how_many = num_classes
+        self.centers = torch.nn.Parameter(torch.randn(num_classes, embedding_size))
+
+    def compute_loss(self, embeddings, labels, indices_tuple, ref_emb, ref_labels):
+        distances = torch.cdist(embeddings, self.centers)
+        assert distances.shape[1] == self.how_many
+        per_row = torch.nn.functional.cross_entropy(-distances, labels, reduction="none")
+        indices = torch.arange(len(labels))
+        return {"loss": {"losses": per_row, "indices": indices, "reduction_type": "element"}}
+
+
+@pytest.fixture
+def registered():
+    register_proxies(CenterLoss, "centers", sized_by_classes={"how_many": int}, uses_norms=True)
+    yield
+    del _BINDINGS[CenterLoss]
+
+
+@pytest.mark.parametrize("augmenter", [ProxySynthesis, SphericalEmbeddingExpansion])
+def test_a_users_own_loss(registered, augmenter):
+    options = {} if augmenter is ProxySynthesis else {"num_expansions": 2}
+    loss = CenterLoss(5, 8).double()
+    x, y = draw_batch(0)
+    SynthesisLoss(loss, augmenter(**options))(x, y).backward()
+    assert x.grad.isfinite().all() and loss.centers.grad.isfinite().all()
+    assert loss.how_many == 5
+
+
+def test_an_unknown_loss_says_how_to_register_it():
+    message = r"where CenterLoss keeps any is unknown.*pml_synthesis.register_proxies\(CenterLoss"
+    with pytest.raises(ValueError, match=message):
+        SynthesisLoss(CenterLoss(5, 8), ProxySynthesis())
+
+
+@pytest.mark.parametrize("wrong", [torch.nn.Linear, "CenterLoss", None])
+def test_wrong_loss_class(wrong):
+    with pytest.raises(ValueError, match="`loss_class` to be a subclass of PML's BaseMetricLoss"):
+        register_proxies(wrong, "weight")
+
+
+def test_wrong_class_dim():
+    with pytest.raises(ValueError, match="`class_dim` to be 0 .* or 1 .* but got 2"):
+        register_proxies(CenterLoss, "centers", class_dim=2)
+    assert CenterLoss not in _BINDINGS

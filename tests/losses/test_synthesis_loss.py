@@ -1,0 +1,561 @@
+import copy
+
+import pytest
+import torch
+from cases import PROXY_LOSSES, REDUCERS, draw_batch
+from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
+from pytorch_metric_learning.utils import distributed
+from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
+from reference import joined_loss, synthetic_parts
+
+from pml_synthesis import (
+    BaseAugmenter,
+    Compose,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SynthesisLoss,
+    SyntheticBatch,
+)
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+NUM_CLASSES, DIM = 5, 8
+
+AUGMENTERS = {
+    "ps": lambda: ProxySynthesis(seed=1),
+    "ps mu 1.5": lambda: ProxySynthesis(mu=1.5, seed=1),
+    "see": lambda: SphericalEmbeddingExpansion(3, 0.5, seed=1),
+    "see with gradient": lambda: SphericalEmbeddingExpansion(3, 1.0, detach=False, seed=1),
+}
+all_losses = pytest.mark.parametrize("case", PROXY_LOSSES, ids=lambda case: case.name)
+all_augmenters = pytest.mark.parametrize("augmenter", AUGMENTERS.values(), ids=AUGMENTERS)
+
+
+class Nothing(BaseAugmenter):
+    """Makes nothing of anything."""
+
+    requires_proxies = False
+
+    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
+        return SyntheticBatch.empty(embeddings, proxies)
+
+
+class Mirror(BaseAugmenter):
+    """Makes one row of each row, in the opposite direction, and no classes."""
+
+    requires_proxies = False
+
+    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
+        none = embeddings[:0] if proxies is None else proxies[:0]
+        unit = torch.nn.functional.normalize(-embeddings)
+        return SyntheticBatch(unit, labels, none, torch.arange(len(labels), device=labels.device))
+
+
+def build(case, seed=0, dtype=torch.float64, **kwargs):
+    torch.manual_seed(seed)
+    loss = case.build(NUM_CLASSES, DIM, **kwargs).to(dtype)
+    if case.loss_class is losses.P2SGradLoss:
+        # It renormalizes its weight in each call, and changes it no more from the second one on.
+        loss(*draw_batch(seed, dtype=dtype))
+    return loss
+
+
+def assert_same_gradients(value, expected, inputs, expected_inputs):
+    got = torch.autograd.grad(value, inputs)
+    wanted = torch.autograd.grad(expected, expected_inputs)
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
+
+
+@all_losses
+@all_augmenters
+@pytest.mark.parametrize("order", ["random", "sorted", "balanced"])
+@pytest.mark.parametrize("seed", range(2))
+def test_equals_the_reference(case, augmenter, order, seed):
+    x, y = draw_batch(seed, batch_size=9 + 5 * seed, order=order)
+    loss = build(case, seed)
+    weight = getattr(loss, case.weight)
+    reference_weight = weight.detach().clone().requires_grad_()
+    twin = build(case, seed)
+    del twin._parameters[case.weight]
+    setattr(twin, case.weight, reference_weight)
+
+    value = SynthesisLoss(loss, augmenter())(x, y)
+    expected = joined_loss(case, augmenter(), x, y, case.proxies(twin))
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x, weight], [x, reference_weight])
+
+
+@all_losses
+@pytest.mark.parametrize("reducer", REDUCERS.values(), ids=REDUCERS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("mode", ["no augmenter", "eval", "empty batch"])
+def test_equals_the_bare_loss(case, reducer, dtype, mode):
+    x, y = draw_batch(0, dtype=dtype)
+    bare = build(case, dtype=torch.float32, reducer=reducer(NUM_CLASSES))
+    wrapped = SynthesisLoss(
+        copy.deepcopy(bare),
+        {"no augmenter": None, "eval": ProxySynthesis(), "empty batch": Nothing()}[mode],
+    )
+    wrapped.train(mode != "eval")
+    try:
+        expected = bare(x, y)
+    except (RuntimeError, AssertionError, IndexError) as error:
+        pytest.skip(f"PML's {case.name} does not do this itself: {error!r}")
+    if isinstance(expected, dict):
+        value, expected = wrapped(x, y), {name: info["losses"] for name, info in expected.items()}
+        value = {name: info["losses"] for name, info in value.items()}
+    else:
+        value = wrapped(x, y)
+    close = {"rtol": 0, "atol": 0}
+    if case.loss_class is losses.P2SGradLoss:
+        # Renormalizes its weight in the dtype that it finds: half, where the weight was copied.
+        close = {"rtol": 5e-3, "atol": 1e-5} if dtype == torch.float16 else {}
+    torch.testing.assert_close(value, expected, equal_nan=True, **close)
+
+
+@all_losses
+@pytest.mark.parametrize("mode", ["no augmenter", "eval", "empty batch"])
+def test_has_the_gradients_of_the_bare_loss(case, mode):
+    x, y = draw_batch(0)
+    bare = build(case)
+    wrapped = SynthesisLoss(
+        copy.deepcopy(bare),
+        {"no augmenter": None, "eval": ProxySynthesis(), "empty batch": Nothing()}[mode],
+    )
+    wrapped.train(mode != "eval")
+    weights = [x, getattr(wrapped.loss, case.weight)], [x, getattr(bare, case.weight)]
+    assert_same_gradients(wrapped(x, y), bare(x, y), *weights)
+
+
+@all_losses
+@all_augmenters
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_weight_is_never_cast(case, augmenter, dtype, training):
+    x, y = draw_batch(0, dtype=dtype)
+    loss = build(case, dtype=torch.float32)
+    try:
+        copy.deepcopy(loss)(x, y)
+    except (RuntimeError, AssertionError):
+        pytest.skip(f"PML's {case.name} does not support {dtype} embeddings")
+    wrapped = SynthesisLoss(loss, augmenter()).train(training)
+    before = getattr(loss, case.weight).detach().clone()
+    value = wrapped(x, y)
+    value.backward()
+    weight = getattr(loss, case.weight)
+    assert weight.dtype == weight.grad.dtype == torch.float32
+    torch.testing.assert_close(weight, before, rtol=1e-5, atol=1e-5)
+    assert value.dtype == dtype
+    exact = SynthesisLoss(build(case), augmenter()).train(training)
+    expected = exact(x.detach().double(), y)
+    tolerance = {torch.float16: 2e-2, torch.bfloat16: 0.15, torch.float64: 1e-5}[dtype]
+    torch.testing.assert_close(value.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+@all_losses
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast(case, dtype):
+    x, y = draw_batch(0, dtype=torch.float32)
+    layer = torch.nn.Linear(DIM, DIM)
+    loss = build(case, dtype=torch.float32)
+    with torch.autocast("cpu", dtype):
+        embeddings = layer(x)
+        assert embeddings.dtype == dtype
+        try:
+            copy.deepcopy(loss)(embeddings, y)
+        except (RuntimeError, AssertionError):
+            pytest.skip(f"PML's {case.name} does not support {dtype} embeddings")
+        value = SynthesisLoss(loss, ProxySynthesis(seed=1))(embeddings, y)
+    value.backward()
+    assert getattr(loss, case.weight).dtype == torch.float32
+    assert layer.weight.grad.isfinite().all()
+    exact = SynthesisLoss(build(case, dtype=torch.float32), ProxySynthesis(seed=1))
+    tolerance = 0.15 if dtype == torch.bfloat16 else 2e-2
+    torch.testing.assert_close(value.float(), exact(layer(x), y), rtol=tolerance, atol=tolerance)
+
+
+def test_p2sgrad_renormalizes_its_own_weight():
+    loss = losses.P2SGradLoss(DIM, NUM_CLASSES)
+    wrapped = SynthesisLoss(loss, ProxySynthesis())
+    for dtype in (torch.float32, torch.float64):
+        loss.weight.data *= 3
+        wrapped(*draw_batch(0, dtype=dtype))
+        torch.testing.assert_close(loss.weight.norm(dim=0), torch.ones(NUM_CLASSES))
+        assert loss.weight.dtype == torch.float32
+
+
+def triplets(labels):
+    """Some of all triplets, so that rows are named unequally often, and one not at all."""
+    a, p, n = lmu.get_all_triplets_indices(labels)
+    kept = (a % 3 != 0) & (a != 1) & (p != 1) & (n != 1)
+    return a[kept], p[kept], n[kept]
+
+
+def pairs(labels):
+    a, p, n = triplets(labels)
+    return a, p, a[:7], n[:7]
+
+
+@all_losses
+@all_augmenters
+@pytest.mark.parametrize("mine", [triplets, pairs])
+def test_synthetic_rows_inherit_mined_weights(case, augmenter, mine):
+    if case.loss_class is losses.P2SGradLoss:
+        pytest.skip("PML's P2SGradLoss takes no mined tuple")
+    x, y = draw_batch(3, batch_size=14)
+    loss = build(case)
+    rows, row_labels, new_proxies, source = synthetic_parts(
+        case, augmenter(), x, y, case.proxies(loss)
+    )
+
+    def name_also_synthetic(indices):
+        made = [len(y) + m for i in indices.tolist() for m in range(len(source)) if source[m] == i]
+        return torch.cat([indices, torch.tensor(made, dtype=torch.int64)])
+
+    tuples = mine(y)
+    assert len(set(torch.cat(tuples).tolist())) < len(y)
+    bare = case.build_with(torch.cat([case.proxies(loss), new_proxies]))
+    expected = bare(
+        torch.cat([x, rows]),
+        torch.cat([y, row_labels]),
+        tuple(name_also_synthetic(indices) for indices in tuples),
+    )
+    value = SynthesisLoss(loss, augmenter())(x, y, tuples)
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert value != SynthesisLoss(loss, augmenter())(x, y)
+
+
+def test_a_tuple_that_names_nobody_weighs_all_alike():
+    x, y = draw_batch(0)
+    loss = losses.NormalizedSoftmaxLoss(NUM_CLASSES, DIM)
+    empty = (torch.empty(0, dtype=torch.int64),) * 3
+    value = SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y, empty)
+    assert value == SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y)
+
+
+def test_p2sgrad_refuses_tuples_as_it_does_itself():
+    x, y = draw_batch(0)
+    with pytest.raises(ValueError, match="indices_tuple is not supported"):
+        SynthesisLoss(build(PROXY_LOSSES[-1]), ProxySynthesis())(x, y, triplets(y))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in PROXY_LOSSES if "ProxyAnchor" not in case.name and "P2S" not in case.name],
+    ids=lambda case: case.name,
+)
+@all_augmenters
+def test_synthetic_rows_inherit_class_weights(case, augmenter):
+    x, y = draw_batch(0)
+    weights = torch.linspace(0.5, 3, NUM_CLASSES, dtype=torch.float64)
+    loss = build(case, reducer=reducers.ClassWeightedReducer(weights))
+    proxies = case.proxies(loss)
+    value = SynthesisLoss(loss, augmenter())(x, y)
+    rows, row_labels, new_proxies, source = synthetic_parts(case, augmenter(), x, y, proxies)
+    bare = case.build_with(torch.cat([proxies, new_proxies]), reducer=reducers.DoNothingReducer())
+    info = bare(torch.cat([x, rows]), torch.cat([y, row_labels]))["loss"]
+    by_row = weights[torch.cat([y, y[source]])][info["indices"]]
+    torch.testing.assert_close(value, (info["losses"] * by_row).mean(), **CLOSE)
+
+
+@all_losses
+@all_augmenters
+def test_regularizers_see_what_is_real(case, augmenter):
+    x, y = draw_batch(0)
+    seen = []
+
+    class Spy(regularizers.LpRegularizer):
+        def compute_loss(self, embeddings):
+            seen.append(embeddings.detach())
+            return super().compute_loss(embeddings)
+
+    options = {"embedding_regularizer": Spy(), "embedding_reg_weight": 0.3}
+    if case.loss_class is not losses.P2SGradLoss:
+        options |= {"weight_regularizer": Spy(), "weight_reg_weight": 0.7}
+    plain, loss = build(case), build(case, **options)
+    seen.clear()
+    value = SynthesisLoss(loss, augmenter())(x, y)
+    proxies = case.proxies(loss).reshape(-1, DIM)
+    expected = SynthesisLoss(plain, augmenter())(x, y) + 0.3 * x.norm(dim=1).mean()
+    if "weight_regularizer" in options:
+        expected = expected + 0.7 * proxies.norm(dim=1).mean()
+        assert torch.equal(seen.pop(), proxies.detach())
+    assert torch.equal(seen.pop(), x.detach()) and not seen
+    if case.loss_class is not losses.ProxyAnchorLoss:
+        torch.testing.assert_close(value, expected, **CLOSE)
+    assert isinstance(loss.embedding_regularizer, Spy)
+    assert not isinstance(getattr(loss, "weight_regularizer", None), torch.nn.Identity)
+
+
+def test_a_regularizer_that_knows_the_number_of_classes():
+    case = next(case for case in PROXY_LOSSES if case.loss_class is losses.SoftTripleLoss)
+    sparse = regularizers.SparseCentersRegularizer(NUM_CLASSES, case.centers)
+    loss = build(case, weight_regularizer=sparse)
+    SynthesisLoss(loss, ProxySynthesis())(*draw_batch(0)).backward()
+    assert loss.fc.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_norms_count_where_the_distance_keeps_them(unit):
+    x, y = draw_batch(0)
+    distance = distances.LpDistance(power=2, normalize_embeddings=unit)
+    loss = losses.ProxyNCALoss(NUM_CLASSES, DIM, distance=distance).double()
+    made = []
+    loss.register_forward_pre_hook(lambda _, args: made.append(args[0].detach()))
+    augmenter = ProxySynthesis(seed=1)
+    SynthesisLoss(loss, augmenter)(x, y)
+    batch = ProxySynthesis(seed=1)(x, y, loss.proxies)
+    expected = torch.ones(len(batch)).double() if unit else x.norm(dim=1)[batch.source]
+    torch.testing.assert_close(made[0][len(x) :].norm(dim=1), expected.detach())
+
+
+PAIR_LOSSES = {
+    "contrastive": losses.ContrastiveLoss,
+    "triplet": losses.TripletMarginLoss,
+    "multi-similarity": losses.MultiSimilarityLoss,
+    "ntxent": losses.NTXentLoss,
+}
+
+
+@pytest.mark.parametrize("loss_class", PAIR_LOSSES.values(), ids=PAIR_LOSSES)
+def test_pair_losses_join_rows(loss_class):
+    x, y = draw_batch(0)
+    value = SynthesisLoss(loss_class(), Mirror())(x, y)
+    expected = loss_class()(torch.cat([x, -x]), torch.cat([y, y]))
+    torch.testing.assert_close(value, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("loss_class", PAIR_LOSSES.values(), ids=PAIR_LOSSES)
+@pytest.mark.parametrize("mine", [triplets, pairs])
+def test_pair_losses_repeat_tuples_with_the_synthetic_row_as_anchor(loss_class, mine):
+    x, y = draw_batch(0)
+    tuples = mine(y)
+    value = SynthesisLoss(loss_class(), Compose([Mirror(), Mirror()]))(x, y, tuples)
+
+    def repeated(anchors, other):
+        copies = [anchors + times * len(y) for times in range(3)]
+        return torch.cat(copies), other.repeat(3)
+
+    if len(tuples) == 3:
+        anchors, positives = repeated(*tuples[:2])
+        expected_tuples = anchors, positives, tuples[2].repeat(3)
+    else:
+        expected_tuples = repeated(*tuples[:2]) + repeated(*tuples[2:])
+    joined = torch.cat([x, -x, -x]), y.repeat(3)
+    torch.testing.assert_close(value, loss_class()(*joined, expected_tuples), **CLOSE)
+
+
+def test_pair_losses_take_ref_emb():
+    x, y = draw_batch(0)
+    ref, ref_labels = draw_batch(1)
+    value = SynthesisLoss(losses.TripletMarginLoss(), Mirror())(x, y, None, ref, ref_labels)
+    joined = torch.cat([x, -x]), torch.cat([y, y])
+    expected = losses.TripletMarginLoss()(*joined, None, ref, ref_labels)
+    torch.testing.assert_close(value, expected, **CLOSE)
+
+
+def test_a_miner_of_pml():
+    x, y = draw_batch(0, batch_size=20)
+    tuples = miners.MultiSimilarityMiner()(x, y)
+    SynthesisLoss(losses.MultiSimilarityLoss(), Mirror())(x, y, tuples).backward()
+    assert x.grad.isfinite().all()
+    loss = losses.ProxyAnchorLoss(NUM_CLASSES, DIM).double()
+    SynthesisLoss(loss, ProxySynthesis())(x, y, tuples).backward()
+    assert loss.proxies.grad.isfinite().all()
+
+
+@all_losses
+def test_state_dict_round_trips(case, tmp_path):
+    x, y = draw_batch(0)
+    wrapped = SynthesisLoss(build(case), ProxySynthesis(seed=5))
+    wrapped(x, y)
+    torch.save(wrapped.state_dict(), tmp_path / "loss.pth")
+    other = SynthesisLoss(build(case, seed=1), ProxySynthesis(seed=6))
+    other.load_state_dict(torch.load(tmp_path / "loss.pth", weights_only=True))
+    assert torch.equal(wrapped(x, y), other(x, y))
+    names = {f"loss.{name}" for name, _ in build(case).named_parameters()}
+    assert {name for name, _ in wrapped.named_parameters()} == names
+
+
+@all_losses
+def test_a_checkpoint_of_the_plain_loss_loads(case):
+    plain = build(case)
+    wrapped = SynthesisLoss(build(case, seed=1), ProxySynthesis())
+    wrapped.loss.load_state_dict(plain.state_dict())
+    x, y = draw_batch(0)
+    torch.testing.assert_close(wrapped.eval()(x, y), plain(x, y), rtol=0, atol=1e-12)
+
+
+def test_shows_what_the_wrapped_loss_has():
+    loss = losses.ProxyAnchorLoss(
+        NUM_CLASSES, DIM, embedding_regularizer=regularizers.LpRegularizer()
+    )
+    wrapped = SynthesisLoss(loss, ProxySynthesis(seed=1))
+    assert wrapped.distance is loss.distance
+    assert wrapped.reducer is loss.reducer
+    assert wrapped.embedding_regularizer is loss.embedding_regularizer
+    assert wrapped.sub_loss_names() == loss.sub_loss_names()
+    x, _ = draw_batch(0, dtype=torch.float32)
+    assert torch.equal(wrapped.get_logits(x), loss.get_logits(x))
+    assert "ProxySynthesis(alpha=0.4, mu=1.0, seed=1)" in repr(wrapped)
+    assert set(dict(wrapped.named_children())) == {"loss", "augmenter"}
+
+
+@all_losses
+def test_leaves_the_wrapped_loss_as_it_was(case):
+    loss = build(case, embedding_regularizer=regularizers.LpRegularizer())
+    before = dict(vars(loss)), dict(loss._modules), dict(loss._parameters)
+    x, y = draw_batch(0)
+    SynthesisLoss(loss, ProxySynthesis())(x, y)
+    for name, value in before[1].items():
+        assert loss._modules[name] is value
+    for name, value in before[2].items():
+        assert loss._parameters[name] is value
+    assert getattr(loss, "num_classes", 0) == before[0].get("num_classes", 0)
+
+
+def test_leaves_the_wrapped_loss_as_it_was_after_an_error():
+    loss = losses.ProxyAnchorLoss(NUM_CLASSES, DIM).double()
+    reducer, convert = loss.reducer, lmu.convert_to_weights
+    x, y = draw_batch(0)
+    with pytest.raises(IndexError):
+        SynthesisLoss(loss, ProxySynthesis())(x, y, (torch.tensor([99]),) * 3)
+    assert loss.reducer is reducer and loss.num_classes == NUM_CLASSES
+    assert loss.proxies.shape == (NUM_CLASSES, DIM) and lmu.convert_to_weights is convert
+
+
+@pytest.mark.filterwarnings("ignore:DistributedLossWrapper")
+def test_inside_of_pmls_wrappers():
+    x, y = draw_batch(0)
+    loss = losses.ProxyAnchorLoss(NUM_CLASSES, DIM).double()
+    value = SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y)
+    wrapper = distributed.DistributedLossWrapper(SynthesisLoss(loss, ProxySynthesis(seed=1)))
+    assert torch.equal(wrapper(x, y), value)
+    both = losses.MultipleLosses(
+        [SynthesisLoss(loss, ProxySynthesis(seed=1)), losses.TripletMarginLoss()]
+    )
+    torch.testing.assert_close(both(x, y), value + losses.TripletMarginLoss()(x, y))
+
+
+def test_ref_emb_is_refused_with_proxy_losses():
+    x, y = draw_batch(0)
+    wrapped = SynthesisLoss(build(PROXY_LOSSES[0]), ProxySynthesis())
+    for mode in (True, False):
+        with pytest.raises(ValueError, match="`ref_emb` .* ProxyNCALoss compares embeddings"):
+            wrapped.train(mode)(x, y, ref_emb=x, ref_labels=y)
+
+
+@pytest.mark.parametrize("augmenter", [ProxySynthesis(), SphericalEmbeddingExpansion()])
+def test_unknown_proxies_are_an_error_that_says_what_to_do(augmenter):
+    message = "TripletMarginLoss keeps any is unknown.*register_proxies.*Known: ArcFaceLoss, Cos"
+    with pytest.raises(ValueError, match=f"{type(augmenter).__name__} needs.*{message}"):
+        SynthesisLoss(losses.TripletMarginLoss(), augmenter)
+    with pytest.raises(ValueError, match=message):
+        SynthesisLoss(losses.TripletMarginLoss(), Compose([Mirror(), augmenter]))
+
+
+def test_new_classes_without_proxies_are_an_error():
+    class NewClasses(Mirror):
+        def synthesize(self, embeddings, labels, proxies, host_labels, generator):
+            return SyntheticBatch(embeddings, labels, embeddings[:2], torch.arange(len(labels)))
+
+    with pytest.raises(ValueError, match="`augmenter` to be one that makes no new classes"):
+        SynthesisLoss(losses.TripletMarginLoss(), NewClasses())(*draw_batch(0))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        None,
+        torch.nn.CrossEntropyLoss(),
+        losses.MultipleLosses([losses.TripletMarginLoss()]),
+        SynthesisLoss(losses.TripletMarginLoss(), None),
+    ],
+    ids=["None", "torch's", "MultipleLosses", "SynthesisLoss"],
+)
+def test_wrong_loss(loss):
+    with pytest.raises(ValueError, match="`loss` to be a plain PML loss"):
+        SynthesisLoss(loss, None)
+
+
+def test_wrong_augmenter():
+    with pytest.raises(ValueError, match="`augmenter` to be an augmenter, or None, but got 0.4"):
+        SynthesisLoss(losses.TripletMarginLoss(), 0.4)
+
+
+@all_losses
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_any_integer_labels(case, dtype):
+    x, y = draw_batch(0)
+    for wrapped in (
+        SynthesisLoss(build(case), None),
+        SynthesisLoss(build(case), ProxySynthesis(seed=1)),
+    ):
+        twin = copy.deepcopy(wrapped)
+        torch.testing.assert_close(wrapped(x, y.to(dtype)), twin(x, y), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("labels", ["large", "float", "missing"])
+def test_wrong_labels(labels):
+    x, y = draw_batch(0)
+    given = {"large": y + NUM_CLASSES, "float": y.double(), "missing": None}[labels]
+    with pytest.raises(ValueError, match="`labels`"):
+        SynthesisLoss(build(PROXY_LOSSES[0]), ProxySynthesis())(x, given)
+
+
+def test_wrong_embeddings():
+    x, y = draw_batch(0)
+    wrapped = SynthesisLoss(build(PROXY_LOSSES[0]), ProxySynthesis())
+    with pytest.raises(ValueError, match="`embeddings` to be of shape"):
+        wrapped(x[0], y)
+    with pytest.raises(ValueError, match="`proxies` to be of shape .*as wide as the embeddings"):
+        wrapped(x[:, :3], y)
+
+
+HOSTILE = {
+    "one row": lambda x, y, p: (x[:1], y[:1]),
+    "two rows": lambda x, y, p: (x[:2], y[:2]),
+    "one class": lambda x, y, p: (x, 0 * y),
+    "all classes twice": lambda x, y, p: (x[:10], torch.arange(10) % NUM_CLASSES),
+    "zero embedding": lambda x, y, p: (x * (torch.arange(len(x)) != 2)[:, None], y),
+    "equal to its proxy": lambda x, y, p: (torch.cat([p[y[:1]].detach(), x[1:]]), y),
+    "equal rows": lambda x, y, p: (x[:1].expand(len(x), -1), y),
+    "opposite rows": lambda x, y, p: (torch.cat([x[:6], -x[:6]]), y),
+    "huge": lambda x, y, p: (1e15 * x, y),
+    "tiny": lambda x, y, p: (1e-15 * x, y),
+}
+
+
+@all_losses
+@all_augmenters
+@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
+def test_finite_wherever_the_bare_loss_with_more_classes_is(case, augmenter, make):
+    x, y = draw_batch(0)
+    loss = build(case)
+    proxies = case.proxies(loss)
+    one_center = proxies if proxies.ndim == 2 else proxies[:, 0]
+    x, y = make(x.detach(), y, one_center)
+    x = x.clone().requires_grad_()
+    batch = augmenter()(x, y, proxies)
+    joined = torch.cat([x, batch.embeddings]).detach().requires_grad_()
+    rows = torch.cat([proxies, batch.proxies]).detach().requires_grad_()
+    bare = case.build_with(rows)(joined, torch.cat([y, batch.labels]))
+    bare_gradients = torch.autograd.grad(bare, [joined, rows])
+
+    value = SynthesisLoss(loss, augmenter())(x, y)
+    if bare.isfinite():
+        assert value.isfinite()
+    if all(gradient.isfinite().all() for gradient in bare_gradients):
+        for gradient in torch.autograd.grad(value, [x, getattr(loss, case.weight)]):
+            assert gradient.isfinite().all()
+
+
+@all_losses
+@all_augmenters
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_embeddings_that_are_not_finite_give_nan(case, augmenter, value):
+    x, y = draw_batch(0)
+    x = x.detach().clone()
+    x[3] = value
+    result = SynthesisLoss(build(case), augmenter())(x, y)
+    assert result.isnan()

@@ -1,0 +1,78 @@
+"""SEE (Le, Woo, PAKDD 2024), row by row, with each reflection written out as a matrix."""
+
+import torch
+
+from .order import in_order, unit
+from .simplex import simplex
+
+
+def spherical_embedding_expansion(
+    embeddings, labels, proxies, num_expansions, fraction, detach, generator
+):
+    """Return (rows, their labels, their sources), all draws taken from a generator."""
+    batch_size, dim = embeddings.shape
+    direction = torch.randn(dim, dtype=torch.float64, generator=generator)
+    gaussian = torch.randn(dim, num_expansions + 1, dtype=torch.float64, generator=generator)
+    frame = gram_schmidt(gaussian.T)
+    num_seeds = round(fraction * batch_size)
+    signs = 2 * torch.randint(2, (num_seeds, dim), dtype=torch.int8, generator=generator) - 1
+
+    order = in_order(embeddings, labels, direction)
+    proxy = {row: nearest(embeddings[row], proxies[labels[row]]) for row in order}
+    cosine = {row: (unit(embeddings[row]) @ unit(proxy[row])).item() for row in order}
+    best = sorted(order, key=lambda row: -cosine[row])[:num_seeds]
+    seeds = [row for row in order if row in best]
+
+    rows, sources = [], []
+    for row, sign in zip(seeds, signs, strict=True):
+        z, w = embeddings[row], proxy[row]
+        if detach:
+            z, w = z.detach(), w.detach()
+        rows += expand(z, w, frame, sign)
+        sources += [row] * num_expansions
+    return torch.stack(rows), labels[sources], torch.tensor(sources)
+
+
+def expand(embedding, proxy, frame, sign):
+    """Return the K synthetic embeddings of one embedding."""
+    z, w = unit(embedding), unit(proxy)
+    center = (z @ w) * w
+    residual = z - center
+    radius = torch.linalg.vector_norm(residual)
+    directions = [residual / radius, *complete(w, residual / radius, frame, sign)]
+    vertices = simplex(len(frame) - 1)
+    return [
+        center + radius * sum(a * u for a, u in zip(vertex, directions, strict=True))
+        for vertex in vertices[1:]
+    ]
+
+
+def complete(w, u, frame, sign):
+    """Return the directions that the rest of a frame becomes when its first two become w and u."""
+    q = [sign * vector for vector in frame]
+    first = carrying(q[0], w)
+    second = carrying(first @ q[1], u)
+    return [second @ first @ vector for vector in q[2:]]
+
+
+def carrying(a, b):
+    """Return the reflection that carries the unit vector a to b or to -b, whichever is further."""
+    mirror = a + b if a @ b >= 0 else a - b
+    return torch.eye(len(a), dtype=a.dtype) - 2 * torch.outer(mirror, mirror) / (mirror @ mirror)
+
+
+def gram_schmidt(vectors):
+    basis = []
+    for vector in vectors:
+        for _ in range(2):
+            for known in basis:
+                vector = vector - (vector @ known) * known
+        basis.append(unit(vector))
+    return basis
+
+
+def nearest(embedding, centers):
+    """Return the centre with the largest cosine, where there are several."""
+    if centers.ndim == 1:
+        return centers
+    return max(centers, key=lambda center: (unit(embedding) @ unit(center)).item())

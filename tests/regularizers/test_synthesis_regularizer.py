@@ -1,0 +1,366 @@
+import copy
+import gc
+import pickle
+import weakref
+
+import pytest
+import torch
+from cases import PROXY_LOSSES, REDUCERS, draw_batch
+from pytorch_metric_learning import losses, reducers, regularizers
+from pytorch_metric_learning.utils import distributed
+from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
+from reference import synthetic_loss, synthetic_parts
+
+from pml_synthesis import (
+    Compose,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SynthesisLoss,
+    SynthesisRegularizer,
+)
+from pml_synthesis.losses.host_calls import current_call
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+NUM_CLASSES, DIM, WEIGHT = 5, 8, 0.2
+
+AUGMENTERS = {
+    "ps": lambda: ProxySynthesis(seed=1),
+    "see": lambda: SphericalEmbeddingExpansion(3, 0.5, seed=1),
+    "see with gradient": lambda: SphericalEmbeddingExpansion(3, 1.0, detach=False, seed=1),
+}
+all_losses = pytest.mark.parametrize("case", PROXY_LOSSES, ids=lambda case: case.name)
+all_augmenters = pytest.mark.parametrize("augmenter", AUGMENTERS.values(), ids=AUGMENTERS)
+
+
+def build(case, seed=0, dtype=torch.float64, **kwargs):
+    torch.manual_seed(seed)
+    loss = case.build(NUM_CLASSES, DIM, **kwargs).to(dtype)
+    if case.loss_class is losses.P2SGradLoss:
+        # From the second renormalization on its weight changes no more.
+        loss.weight.data = loss.weight.data.renorm(2, 1, 1e-5).mul(1e5)
+    return loss
+
+
+def with_regularizer(case, augmenter, seed=0, dtype=torch.float64, **kwargs):
+    return build(
+        case,
+        seed,
+        dtype,
+        embedding_regularizer=SynthesisRegularizer(augmenter),
+        embedding_reg_weight=WEIGHT,
+        **kwargs,
+    )
+
+
+@all_losses
+@all_augmenters
+@pytest.mark.parametrize("order", ["random", "sorted"])
+@pytest.mark.parametrize("seed", range(2))
+def test_equals_the_reference(case, augmenter, order, seed):
+    x, y = draw_batch(seed, order=order)
+    loss = with_regularizer(case, augmenter(), seed)
+    weight = getattr(loss, case.weight)
+    twin = build(case, seed)
+    twin_weight = getattr(twin, case.weight)
+
+    value = loss(x, y)
+    term = synthetic_loss(case, augmenter(), x, y, case.proxies(twin))
+    expected = twin(x, y) + WEIGHT * term
+    if case.loss_class is losses.ProxyAnchorLoss:
+        # PML gives the term to ProxyAnchorLoss's default reducer, which passes it on.
+        assert isinstance(loss.reducer.reducers["embedding_reg_loss"], reducers.DivisorReducer)
+    torch.testing.assert_close(value, expected, **CLOSE)
+    got = torch.autograd.grad(value, [x, weight])
+    wanted = torch.autograd.grad(expected, [x, twin_weight])
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
+
+
+@all_losses
+@pytest.mark.parametrize("reducer", REDUCERS.values(), ids=REDUCERS)
+def test_is_reduced_by_the_reducer_of_the_loss_or_its_default_one(case, reducer):
+    if case.loss_class is losses.ProxyAnchorLoss and reducer is REDUCERS["class_weighted"]:
+        pytest.skip("PML's ClassWeightedReducer takes the proxies of ProxyAnchorLoss for rows")
+    x, y = draw_batch(0)
+    loss = with_regularizer(case, ProxySynthesis(seed=1), reducer=reducer(NUM_CLASSES))
+    info = {}
+    loss.embedding_regularizer.register_forward_hook(lambda *args: info.update(term=args[2]))
+    loss(x, y)
+    parts = synthetic_parts(case, ProxySynthesis(seed=1), x, y, case.proxies(loss))
+    rows, row_labels, new_proxies, source = parts
+    options = {"reducer": reducer(NUM_CLASSES)}
+    if reducer is REDUCERS["nothing"]:
+        options = {}
+    if reducer is REDUCERS["class_weighted"]:
+        weights = torch.cat([options["reducer"].weights, torch.zeros(len(new_proxies))])
+        weights[row_labels] = options["reducer"].weights[y[source]]
+        options = {"reducer": reducers.ClassWeightedReducer(weights)}
+    bare = case.build_with(torch.cat([case.proxies(loss), new_proxies]), **options)
+    torch.testing.assert_close(info["term"], bare(rows, row_labels), **CLOSE)
+    assert info["term"].shape == ()
+
+
+@all_losses
+@pytest.mark.parametrize("training", [True, False])
+def test_regularization_of_the_loss_is_no_part_of_the_term(case, training):
+    if case.loss_class is losses.P2SGradLoss:
+        pytest.skip("PML's P2SGradLoss has no weight_regularizer")
+    x, y = draw_batch(0)
+    terms = []
+    for options in ({}, {"weight_regularizer": regularizers.LpRegularizer()}):
+        loss = with_regularizer(case, ProxySynthesis(seed=1), **options).train(training)
+        loss.embedding_regularizer.register_forward_hook(lambda *args: terms.append(args[2]))
+        loss(x, y)
+    assert torch.equal(*terms)
+
+
+@all_losses
+@all_augmenters
+def test_is_zero_in_eval_mode(case, augmenter):
+    x, y = draw_batch(0)
+    loss = with_regularizer(case, augmenter()).eval()
+    torch.testing.assert_close(loss(x, y), build(case)(x, y), **CLOSE)
+    assert loss.embedding_regularizer.augmenter.step == 0
+
+
+@all_losses
+@pytest.mark.parametrize(
+    "augmenter", [ProxySynthesis(mu=0), SphericalEmbeddingExpansion(2, 0.0)], ids=["ps", "see"]
+)
+def test_nothing_synthetic_is_a_zero_with_a_graph(case, augmenter):
+    x, y = draw_batch(0)
+    loss = with_regularizer(case, augmenter)
+    value = loss(x, y)
+    torch.testing.assert_close(value, build(case)(x, y), **CLOSE)
+    terms = []
+    loss.embedding_regularizer.register_forward_hook(lambda *args: terms.append(args[2]))
+    loss(x, y)
+    assert terms[0] == 0 and terms[0].requires_grad
+
+
+def triplets(labels):
+    a, p, n = lmu.get_all_triplets_indices(labels)
+    kept = (a % 3 != 0) & (a != 1) & (p != 1) & (n != 1)
+    return a[kept], p[kept], n[kept]
+
+
+def mined_weights(indices_tuple, labels, anchors_only):
+    indices = indices_tuple[0] if anchors_only else torch.cat(indices_tuple)
+    counts = torch.bincount(indices, minlength=len(labels)).double()
+    return counts / counts.max()
+
+
+@all_augmenters
+@pytest.mark.parametrize("name", ["ProxyNCALoss", "NormalizedSoftmaxLoss", "SoftTripleLoss"])
+def test_synthetic_rows_inherit_mined_weights(augmenter, name):
+    case = next(case for case in PROXY_LOSSES if case.name == name)
+    x, y = draw_batch(3, batch_size=14)
+    loss = with_regularizer(case, augmenter())
+    terms = []
+    loss.embedding_regularizer.register_forward_hook(lambda *args: terms.append(args[2]))
+    loss(x, y, triplets(y))
+    parts = synthetic_parts(case, augmenter(), x, y, case.proxies(loss))
+    rows, row_labels, new_proxies, source = parts
+    nothing = {"reducer": reducers.DoNothingReducer()}
+    bare = case.build_with(torch.cat([case.proxies(loss), new_proxies]), **nothing)
+    info = bare(rows, row_labels)["loss"]
+    weights = mined_weights(triplets(y), y, anchors_only=name == "ProxyNCALoss")[source]
+    expected = (info["losses"] * weights[info["indices"]]).mean()
+    torch.testing.assert_close(terms[0], expected, **CLOSE)
+
+
+def test_synthetic_rows_inherit_mined_weights_in_proxy_anchor():
+    # Its formula written out: the mined weight less one is added inside of the log-sum-exp.
+    case = next(case for case in PROXY_LOSSES if case.name == "ProxyAnchorLoss")
+    x, y = draw_batch(3, batch_size=14)
+    see = SphericalEmbeddingExpansion(3, 0.3, seed=1)
+    loss = with_regularizer(case, see)
+    terms = []
+    loss.embedding_regularizer.register_forward_hook(lambda *args: terms.append(args[2]))
+    loss(x, y, triplets(y))
+
+    see = SphericalEmbeddingExpansion(3, 0.3, seed=1)
+    rows, row_labels, _, source = synthetic_parts(case, see, x, y, loss.proxies)
+    weights = mined_weights(triplets(y), y, anchors_only=False)[source]
+    assert 0 < weights.max() < 1, "the row named most often is to be missing among the sources"
+    cosines = rows @ torch.nn.functional.normalize(loss.proxies).T
+    positive = negative = 0
+    for label in range(NUM_CLASSES):
+        own = row_labels == label
+        added = weights - 1
+        pulls = (-32 * (cosines[:, label] - 0.1) + added)[own].exp().sum()
+        pushes = (32 * (cosines[:, label] + 0.1) + added)[~own].exp().sum()
+        positive = positive + torch.log1p(pulls) * bool(own.any())
+        negative = negative + torch.log1p(pushes)
+    expected = positive / len(row_labels.unique()) + negative / NUM_CLASSES
+    torch.testing.assert_close(terms[0], expected, **CLOSE)
+
+
+def test_shows_up_as_embedding_reg_loss():
+    case = PROXY_LOSSES[0]
+    loss = with_regularizer(case, ProxySynthesis(), reducer=reducers.DoNothingReducer())
+    assert loss.sub_loss_names() == ["loss", "embedding_reg_loss"]
+    loss_dict = loss(*draw_batch(0))
+    assert loss_dict["embedding_reg_loss"]["losses"] > 0
+
+
+def test_statistics_of_the_loss_stay_those_of_the_real_rows():
+    case = next(case for case in PROXY_LOSSES if case.name == "ArcFaceLoss")
+    x, y = draw_batch(0)
+    plain = build(case, collect_stats=True)
+    plain(x, y)
+    loss = with_regularizer(
+        case, SphericalEmbeddingExpansion(2, 1.0, collect_stats=True), collect_stats=True
+    )
+    loss(x, y)
+    assert loss.avg_angle == plain.avg_angle != 0
+    assert loss.embedding_regularizer.augmenter.num_rows == 24
+
+
+def test_one_object_in_two_losses():
+    x, y = draw_batch(0)
+    shared = SynthesisRegularizer(ProxySynthesis(seed=1))
+    one, other = (
+        build(case, embedding_regularizer=shared, embedding_reg_weight=WEIGHT)
+        for case in PROXY_LOSSES[:2]
+    )
+    values = one(x, y), other(x.detach(), y.flip(0))
+    augmenter = ProxySynthesis(seed=1)
+    for case, labels, value in zip(PROXY_LOSSES, (y, y.flip(0)), values, strict=False):
+        twin = build(case)
+        term = synthetic_loss(case, augmenter, x, labels, case.proxies(twin))
+        torch.testing.assert_close(value, twin(x, labels) + WEIGHT * term, **CLOSE)
+        augmenter.step += 1
+    both = losses.MultipleLosses([one, other])
+    both(x, y).backward()
+    assert x.grad.isfinite().all()
+
+
+def test_copies_made_before_and_after_attachment():
+    x, y = draw_batch(0)
+    case = PROXY_LOSSES[1]
+    regularizer = SynthesisRegularizer(ProxySynthesis(seed=1))
+    before = copy.deepcopy(regularizer)
+    options = {"embedding_reg_weight": WEIGHT}
+    original = build(case, embedding_regularizer=regularizer, **options)
+    after = copy.deepcopy(original)
+    of_copy = build(case, embedding_regularizer=before, **options)
+    pickled = pickle.loads(pickle.dumps(original))
+    expected = original(x, y)
+    for loss in (after, of_copy, pickled):
+        assert torch.equal(loss(x, y), expected)
+    replaced = build(case, **options)
+    replaced.embedding_regularizer = copy.deepcopy(before)
+    replaced.embedding_regularizer = SynthesisRegularizer(ProxySynthesis(seed=1))
+    torch.testing.assert_close(replaced(x, y), expected, **CLOSE)
+
+
+def test_keeps_nothing_of_a_call():
+    x, y = draw_batch(0)
+    loss = with_regularizer(PROXY_LOSSES[1], ProxySynthesis())
+    loss(x, y)
+    assert current_call() is None
+    regularizer, gone = loss.embedding_regularizer, weakref.ref(loss)
+    del loss
+    gc.collect()
+    assert gone() is None and regularizer.augmenter.step == 1
+
+
+def test_keeps_nothing_of_a_failed_call():
+    x, y = draw_batch(0)
+    loss = with_regularizer(PROXY_LOSSES[1], ProxySynthesis(seed=1))
+    with pytest.raises(RuntimeError):
+        loss(x, y + 3)
+    assert current_call() is None
+    twin = with_regularizer(PROXY_LOSSES[1], ProxySynthesis(seed=1))
+    assert torch.equal(loss(x, y), twin(x, y))
+
+
+@all_losses
+@pytest.mark.parametrize("outer", [None, ProxySynthesis(seed=2)], ids=["plain", "ps"])
+def test_inside_of_a_synthesis_loss(case, outer):
+    x, y = draw_batch(0)
+    loss = with_regularizer(case, SphericalEmbeddingExpansion(3, 1.0, seed=1))
+    plain = build(case)
+    inner = SphericalEmbeddingExpansion(3, 1.0, seed=1)
+    term = synthetic_loss(case, inner, x, y, case.proxies(plain))
+    value = SynthesisLoss(loss, copy.deepcopy(outer))(x, y)
+    expected = SynthesisLoss(plain, copy.deepcopy(outer))(x, y) + WEIGHT * term
+    torch.testing.assert_close(value, expected, **CLOSE)
+    weight = getattr(loss, case.weight)
+    value.backward()
+    assert weight.grad.isfinite().all() and current_call() is None
+
+
+def test_inside_of_a_synthesis_loss_half_embeddings_leave_the_weight():
+    x, y = draw_batch(0, dtype=torch.float16)
+    for outer in (None, ProxySynthesis()):
+        loss = with_regularizer(PROXY_LOSSES[1], ProxySynthesis(), dtype=torch.float32)
+        SynthesisLoss(loss, outer)(x, y).backward()
+        assert loss.proxies.dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore:DistributedLossWrapper")
+def test_inside_of_pmls_wrappers():
+    x, y = draw_batch(0)
+    expected = with_regularizer(PROXY_LOSSES[1], ProxySynthesis(seed=1))(x, y)
+    loss = with_regularizer(PROXY_LOSSES[1], ProxySynthesis(seed=1))
+    assert torch.equal(distributed.DistributedLossWrapper(loss)(x, y), expected)
+    loss = with_regularizer(PROXY_LOSSES[1], ProxySynthesis(seed=1))
+    assert torch.equal(losses.MultipleLosses([loss])(x, y), expected)
+
+
+def test_labels_by_keyword():
+    x, y = draw_batch(0)
+    by_position = with_regularizer(PROXY_LOSSES[1], ProxySynthesis(seed=1))(x, y, triplets(y))
+    loss = with_regularizer(PROXY_LOSSES[1], ProxySynthesis(seed=1))
+    assert torch.equal(loss(embeddings=x, indices_tuple=triplets(y), labels=y), by_position)
+
+
+def test_state_dict_resumes(tmp_path):
+    x, y = draw_batch(0)
+    both = Compose([ProxySynthesis(seed=1), SphericalEmbeddingExpansion(3, 0.5, seed=1)])
+    loss = with_regularizer(PROXY_LOSSES[1], both)
+    loss(x, y)
+    torch.save(loss.state_dict(), tmp_path / "loss.pth")
+    others = Compose([ProxySynthesis(seed=7), SphericalEmbeddingExpansion(3, 0.5, seed=8)])
+    other = with_regularizer(PROXY_LOSSES[1], others, seed=1)
+    other.load_state_dict(torch.load(tmp_path / "loss.pth", weights_only=True))
+    assert torch.equal(other(x, y), loss(x, y))
+
+
+def test_repr_shows_the_augmenter():
+    text = repr(with_regularizer(PROXY_LOSSES[1], ProxySynthesis(seed=1)))
+    assert "ProxySynthesis(alpha=0.4, mu=1.0, seed=1)" in text
+
+
+def test_given_to_something_that_is_no_proxy_loss():
+    regularizer = SynthesisRegularizer(ProxySynthesis())
+    message = "SynthesisRegularizer needs .*TripletMarginLoss keeps any is unknown.*register_prox"
+    with pytest.raises(ValueError, match=message):
+        losses.TripletMarginLoss(embedding_regularizer=regularizer)
+
+
+def test_given_as_weight_regularizer():
+    regularizer = SynthesisRegularizer(ProxySynthesis())
+    message = "to be the `embedding_regularizer=` of a loss, but got '`weight_regularizer=`'"
+    with pytest.raises(ValueError, match=message):
+        losses.ProxyAnchorLoss(5, 8, weight_regularizer=regularizer)
+
+
+def test_called_outside_of_a_loss():
+    regularizer = SynthesisRegularizer(ProxySynthesis())
+    x, y = draw_batch(0)
+    message = r"only inside of a loss\. Give it to a proxy loss as embedding_regularizer="
+    with pytest.raises(RuntimeError, match=message):
+        regularizer(x)
+    loss = build(PROXY_LOSSES[1], embedding_regularizer=regularizer)
+    loss(x, y)
+    with pytest.raises(RuntimeError, match=message):
+        regularizer(x)
+
+
+@pytest.mark.parametrize("augmenter", [None, "ps", torch.nn.Identity()])
+def test_wrong_augmenter(augmenter):
+    with pytest.raises(ValueError, match="`augmenter` to be an augmenter, but got"):
+        SynthesisRegularizer(augmenter)
