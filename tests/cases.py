@@ -77,12 +77,14 @@ REDUCERS = {
 
 
 def draw_batch(seed, batch_size=12, num_classes=5, dim=8, order="random", dtype=torch.float64):
-    """Draw embeddings (a leaf) and labels: "random", or "sorted" class by class, or "balanced"."""
+    """Draw embeddings (a leaf) and labels: "random", or "sorted", "balanced" or "dominated"."""
     generator = torch.Generator().manual_seed(seed)
     embeddings = torch.randn(batch_size, dim, dtype=torch.float64, generator=generator)
     labels = torch.randint(num_classes, (batch_size,), generator=generator)
     if order == "balanced":
         labels = torch.arange(batch_size) % num_classes
+    if order == "dominated":
+        labels[: 2 * batch_size // 3] = 1
     if order == "sorted":
         labels = labels.sort().values
     return embeddings.to(dtype).requires_grad_(), labels

@@ -61,8 +61,7 @@ def align(vectors: Tensor, frame: Tensor, signs: Tensor, first: Tensor, second: 
         frame: two orthonormal vectors q_0, q_1, [2, D].
         signs: +1 or -1, [B, D].
         first: w, unit vectors, [B, D].
-        second: u, unit vectors orthogonal to w, [B, D]; where u is zero, :math:`H_1 q_1` takes its
-            place.
+        second: u, unit vectors orthogonal to w, or zero where any such vector will do, [B, D].
 
     Returns:
         The turned vectors, [B, N, D].
@@ -77,9 +76,6 @@ def align(vectors: Tensor, frame: Tensor, signs: Tensor, first: Tensor, second: 
     mirror = mirror + _sign_of(mirror, first) * first
     turned_q1 = _reflect((q1 * signs).unsqueeze(1), mirror).squeeze(1)
     turned = _reflect(vectors * signs.unsqueeze(1), mirror)
-
-    absent = (second == 0).all(dim=1, keepdim=True)
-    second = torch.where(absent, turned_q1, second)
     return _reflect(turned, turned_q1 + _sign_of(turned_q1, second) * second)
 
 

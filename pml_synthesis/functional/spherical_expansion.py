@@ -53,9 +53,8 @@ def spherical_expansion(
     along = (z * w).sum(dim=1, keepdim=True) * w
     residual = z - along
     radius = torch.linalg.vector_norm(residual, dim=1, keepdim=True)
-    # A residual of rounding errors has no direction: any one will do, since the radius is as small.
-    tiny = radius <= torch.finfo(dtype).eps
-    direction = torch.where(tiny, 0.0, residual / torch.where(tiny, 1.0, radius))
+    # Without a residual any direction will do, since the radius is zero.
+    direction = residual / torch.where(radius > 0, radius, 1.0)
 
     # The turn is linear, so the vertices are mixed once for the batch and then turned, not turned
     # and mixed for each row.

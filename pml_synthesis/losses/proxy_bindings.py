@@ -55,7 +55,7 @@ class ProxyBinding:
     def extended_weight(self, weight: Tensor, new_proxies: Tensor) -> Tensor:
         """Return a weight of the loss with new classes, [E, D] or [E, K, D], behind it."""
         rows = new_proxies.flatten(0, -2).movedim(0, self.class_dim)
-        return torch.cat([weight, rows.to(weight)], dim=self.class_dim)
+        return torch.cat([weight, rows], dim=self.class_dim)
 
     def prepare(self, loss: Module) -> None:
         """Do to the weight what the loss does to it at the start of a call."""

@@ -151,9 +151,9 @@ def test_any_integer_labels(build, dtype):
 @all_augmenters
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_autocast_changes_nothing(build, dtype):
-    expected = build(seed=7)(*inputs())
+    expected = build(seed=7)(*inputs(rows=3000))
     with torch.autocast("cpu", dtype):
-        assert_same(build(seed=7)(*inputs()), expected)
+        assert_same(build(seed=7)(*inputs(rows=3000)), expected)
 
 
 @all_augmenters
@@ -245,6 +245,10 @@ def test_wrong_inputs(build, wrong, message):
     assert augmenter.step == 0
 
 
+def test_largest_seed():
+    assert len(ProxySynthesis(seed=2**64 - 1)(*inputs())) == 12
+
+
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "1", True])
 def test_wrong_seed(seed):
     with pytest.raises(ValueError, match="`seed` to be an integer from 0"):
@@ -267,6 +271,26 @@ class Reflection(BaseAugmenter):
 
     def synthesize(self, embeddings, labels, proxies, host_labels, generator):
         return SyntheticBatch(-embeddings, labels, embeddings[:0], torch.arange(len(labels)))
+
+
+class Sometimes(Reflection):
+    def __init__(self):
+        super().__init__(collect_stats=True)
+        self.add_to_recordable_attributes(name="seen", is_stat=True)
+
+    def synthesize(self, embeddings, *args):
+        if len(embeddings) == 1:
+            self.seen = 1
+        return super().synthesize(embeddings, *args)
+
+
+def test_statistics_start_from_zero_in_each_call():
+    x, y, _ = inputs()
+    augmenter = Sometimes()
+    augmenter(x[:1], y[:1])
+    assert augmenter.seen == 1
+    augmenter(x, y)
+    assert augmenter.seen == 0
 
 
 def test_a_users_augmenter_needs_no_proxies():

@@ -15,7 +15,7 @@ def draw_proxies(seed, *shape):
     return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
 
 
-@pytest.mark.parametrize("order", ["random", "sorted", "balanced"])
+@pytest.mark.parametrize("order", ["random", "sorted", "balanced", "dominated"])
 @pytest.mark.parametrize("mu", [0.3, 1.0, 1.5, 3.0])
 @pytest.mark.parametrize("shape", [(5, 8), (5, 3, 8)])
 @pytest.mark.parametrize("seed", range(3))

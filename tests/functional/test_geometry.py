@@ -180,6 +180,37 @@ def test_interpolation_is_of_unit_norm_and_ignores_norms(weight, seed, scale_a, 
     torch.testing.assert_close(interpolate(b, a, 1 - weight), mixed, **CLOSE)
 
 
+@pytest.mark.parametrize("distance", [1e-3, 1e-7, 1e-12, 1e-20, 1e-30, 1e-40])
+def test_next_to_the_proxy_gradients_stay_finite(distance):
+    w = torch.tensor([[1.0, 0, 0, 0]], requires_grad=True)
+    z = torch.tensor([[1.0, distance, 0, 0]], requires_grad=True)
+    frame, signs = random_frame(4, 4, generator_of(0)), random_signs(1, 4, generator_of(0))
+    points = spherical_expansion(z, w, frame, signs)
+    (points * torch.randn(points.shape)).sum().backward()
+    torch.testing.assert_close(points @ w[0], torch.ones(1, 3))
+    assert z.grad.isfinite().all() and w.grad.isfinite().all()
+    assert max(z.grad.norm(), w.grad.norm()) < 100
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_row_order_sees_small_differences(dtype):
+    x = unit_rows(2000, 64, 0).to(dtype)
+    labels = torch.zeros(2000, dtype=torch.int64)
+    shuffle = torch.randperm(2000, generator=generator_of(1))
+    direction = torch.randn(64, dtype=torch.float64, generator=generator_of(2))
+    order = row_order(x, labels, direction)
+    assert torch.equal(shuffle[row_order(x[shuffle], labels, direction)], order)
+
+
+def test_row_order_within_many_classes():
+    x, labels = unit_rows(5000, 8, 0), torch.arange(5000) % 3
+    direction = torch.randn(8, dtype=torch.float64, generator=generator_of(2))
+    order = row_order(x, labels, direction)
+    along = (x @ direction)[order]
+    for label in range(3):
+        assert (along[labels[order] == label].diff() > 0).all()
+
+
 @settings(max_examples=50, deadline=None)
 @given(seeds)
 def test_row_order_does_not_depend_on_the_order_of_rows(seed):

@@ -16,6 +16,8 @@ from pml_synthesis import (
     SynthesisLoss,
     SyntheticBatch,
 )
+from pml_synthesis.losses.evaluation import call_weight
+from pml_synthesis.losses.proxy_bindings import find_binding
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 NUM_CLASSES, DIM = 5, 8
@@ -174,9 +176,10 @@ def test_autocast(case, dtype):
     torch.testing.assert_close(value.float(), exact(layer(x), y), rtol=tolerance, atol=tolerance)
 
 
-def test_p2sgrad_renormalizes_its_own_weight():
+@pytest.mark.parametrize("training", [True, False])
+def test_p2sgrad_renormalizes_its_own_weight(training):
     loss = losses.P2SGradLoss(DIM, NUM_CLASSES)
-    wrapped = SynthesisLoss(loss, ProxySynthesis())
+    wrapped = SynthesisLoss(loss, ProxySynthesis()).train(training)
     for dtype in (torch.float32, torch.float64):
         loss.weight.data *= 3
         wrapped(*draw_batch(0, dtype=dtype))
@@ -307,6 +310,50 @@ def test_norms_count_where_the_distance_keeps_them(unit):
     batch = ProxySynthesis(seed=1)(x, y, loss.proxies)
     expected = torch.ones(len(batch)).double() if unit else x.norm(dim=1)[batch.source]
     torch.testing.assert_close(made[0][len(x) :].norm(dim=1), expected.detach())
+
+
+class Doubled(Mirror):
+    """Makes rows of another norm than one."""
+
+    def synthesize(self, embeddings, *args):
+        batch = super().synthesize(embeddings, *args)
+        return SyntheticBatch(2 * batch.embeddings, batch.labels, batch.proxies, batch.source)
+
+
+def test_only_directions_of_synthetic_rows_count_where_norms_do():
+    x, y = draw_batch(0)
+    for case in PROXY_LOSSES:
+        if case.uses_norms:
+            value = SynthesisLoss(build(case), Doubled())(x, y)
+            torch.testing.assert_close(value, SynthesisLoss(build(case), Mirror())(x, y), **CLOSE)
+
+
+class ClassesAlone(BaseAugmenter):
+    """Makes one class and no rows: one more negative for each real row."""
+
+    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
+        none = labels[:0]
+        return SyntheticBatch(embeddings[:0], none, -proxies[:1], none)
+
+
+@all_losses
+def test_classes_without_rows(case):
+    x, y = draw_batch(0)
+    loss = build(case)
+    proxies = case.proxies(loss)
+    mean = torch.linalg.vector_norm(proxies, dim=-1).mean() if case.uses_norms else None
+    new = -proxies[:1]
+    if mean is not None:
+        new = torch.nn.functional.normalize(new, dim=-1) * mean
+    expected = case.build_with(torch.cat([proxies, new]))(x, y)
+    torch.testing.assert_close(SynthesisLoss(loss, ClassesAlone())(x, y), expected, **CLOSE)
+
+
+def test_under_autocast_of_an_accelerator_the_weight_keeps_its_precision(monkeypatch):
+    # As PML itself does, which asks this question.
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: True)
+    loss, (x, _) = losses.NormalizedSoftmaxLoss(NUM_CLASSES, DIM), draw_batch(0, dtype=torch.half)
+    assert call_weight(loss, find_binding(loss), x) is loss.W
 
 
 PAIR_LOSSES = {

@@ -7,6 +7,7 @@ import pytest
 import torch
 from cases import PROXY_LOSSES, REDUCERS, draw_batch
 from pytorch_metric_learning import losses, reducers, regularizers
+from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils import distributed
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from reference import synthetic_loss, synthetic_parts
@@ -18,7 +19,7 @@ from pml_synthesis import (
     SynthesisLoss,
     SynthesisRegularizer,
 )
-from pml_synthesis.losses.host_calls import current_call
+from pml_synthesis.losses.host_calls import HostCall, announced, current_call
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 NUM_CLASSES, DIM, WEIGHT = 5, 8, 0.2
@@ -207,13 +208,18 @@ def test_shows_up_as_embedding_reg_loss():
 def test_statistics_of_the_loss_stay_those_of_the_real_rows():
     case = next(case for case in PROXY_LOSSES if case.name == "ArcFaceLoss")
     x, y = draw_batch(0)
-    plain = build(case, collect_stats=True)
+    plain = build(case, collect_stats=True, distance=CosineSimilarity(collect_stats=True))
     plain(x, y)
     loss = with_regularizer(
-        case, SphericalEmbeddingExpansion(2, 1.0, collect_stats=True), collect_stats=True
+        case,
+        SphericalEmbeddingExpansion(2, 1.0, collect_stats=True),
+        collect_stats=True,
+        distance=CosineSimilarity(collect_stats=True),
     )
     loss(x, y)
     assert loss.avg_angle == plain.avg_angle != 0
+    norm = "initial_avg_query_norm"
+    assert getattr(loss.distance, norm) == getattr(plain.distance, norm) != 0
     assert loss.embedding_regularizer.augmenter.num_rows == 24
 
 
@@ -290,6 +296,41 @@ def test_inside_of_a_synthesis_loss(case, outer):
     weight = getattr(loss, case.weight)
     value.backward()
     assert weight.grad.isfinite().all() and current_call() is None
+
+
+def test_inside_of_a_synthesis_loss_it_knows_the_mined_tuple():
+    x, y = draw_batch(3, batch_size=14)
+    case = next(case for case in PROXY_LOSSES if case.name == "NormalizedSoftmaxLoss")
+    terms = []
+    for wrap in (lambda loss: loss, lambda loss: SynthesisLoss(loss, ProxySynthesis(seed=2))):
+        loss = with_regularizer(case, SphericalEmbeddingExpansion(3, 1.0, seed=1))
+        loss.embedding_regularizer.register_forward_hook(lambda *args: terms.append(args[2]))
+        wrap(loss)(x, y, triplets(y))
+    assert torch.equal(*terms)
+
+
+def test_calls_leave_no_hooks_behind():
+    x, y = draw_batch(0)
+    loss = with_regularizer(PROXY_LOSSES[1], ProxySynthesis())
+    wrapped = SynthesisLoss(loss, ProxySynthesis())
+    for _ in range(3):
+        wrapped(x, y)
+    assert len(loss._forward_pre_hooks) == len(loss._forward_hooks) == 1
+
+
+def test_a_call_that_fails_before_it_begins_ends_no_other():
+    x, y = draw_batch(0)
+    loss = with_regularizer(PROXY_LOSSES[1], ProxySynthesis())
+
+    def fail(*_):
+        raise KeyError("before")
+
+    loss.register_forward_pre_hook(fail, prepend=True)
+    outer = HostCall(build(PROXY_LOSSES[1]), y, None)
+    with announced(outer):
+        with pytest.raises(KeyError, match="before"):
+            loss(x, y)
+        assert current_call() is outer
 
 
 def test_inside_of_a_synthesis_loss_half_embeddings_leave_the_weight():

@@ -1,0 +1,77 @@
+"""Training steps as the ranks of a distributed run take them, and as one process takes them."""
+
+import torch
+from pytorch_metric_learning import losses
+from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
+from torch.nn.parallel import DistributedDataParallel
+
+from pml_synthesis import (
+    Compose,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SynthesisLoss,
+    SynthesisRegularizer,
+)
+
+NUM_CLASSES, DIM, STEPS = 5, 8, 2
+
+
+def see():
+    return SphericalEmbeddingExpansion(3, 0.5, detach=False)
+
+
+def proxy_anchor(**options):
+    return losses.ProxyAnchorLoss(NUM_CLASSES, DIM, **options)
+
+
+LOSSES = {
+    "bare": proxy_anchor,
+    "ps": lambda: SynthesisLoss(proxy_anchor(), ProxySynthesis(mu=1.5)),
+    "see": lambda: SynthesisLoss(losses.NormalizedSoftmaxLoss(NUM_CLASSES, DIM), see()),
+    "both": lambda: SynthesisLoss(proxy_anchor(), Compose([ProxySynthesis(mu=0.5), see()])),
+    "regularizer": lambda: proxy_anchor(embedding_regularizer=SynthesisRegularizer(see())),
+}
+
+
+def rows_of(step):
+    """All rows of a step: unequal class counts, in no order."""
+    generator = torch.Generator().manual_seed(step)
+    x = torch.randn(16, 6, dtype=torch.float64, generator=generator)
+    y = (NUM_CLASSES * torch.rand(16, generator=generator) ** 2).long()
+    return x, y
+
+
+def train(name, rank=0, world_size=1):
+    """Return for each step the loss, the trunk's gradient and the proxies' gradient."""
+    # Each rank has a seed of its own for the augmenter, and the same weights.
+    torch.manual_seed(rank)
+    loss = LOSSES[name]().double()
+    torch.manual_seed(99)
+    trunk = torch.nn.Linear(6, DIM).double()
+    (proxies,) = loss.parameters()
+    torch.nn.init.normal_(proxies)
+    parameters = [trunk.weight, proxies]
+    if world_size > 1:
+        trunk = DistributedDataParallel(trunk)
+        loss = DistributedDataParallel(DistributedLossWrapper(loss))
+    steps = []
+    for step in range(STEPS):
+        x, y = rows_of(step)
+        share = slice(rank * len(x) // world_size, (rank + 1) * len(x) // world_size)
+        for parameter in parameters:
+            parameter.grad = None
+        value = loss(trunk(x[share]), y[share])
+        value.backward()
+        steps.append([value.detach(), *(parameter.grad.clone() for parameter in parameters)])
+    return steps
+
+
+def train_as_rank(rank, world_size, folder):
+    """Train with each loss as one of the ranks and save what came of it."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world_size
+    )
+    results = {name: train(name, rank, world_size) for name in LOSSES}
+    torch.save(results, f"{folder}/{rank}.pth")
+    torch.distributed.destroy_process_group()
