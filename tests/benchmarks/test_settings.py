@@ -206,6 +206,7 @@ def test_what_is_wrong_on_the_command_line_is_told_as_such(written, override, me
         ("loss: {no.where.Loss: {}}", "loss: nothing can be imported as 'no.where.Loss'"),
         ("variants: {ps: {data: {root: x}}}", "variants.ps.data: variants differ in anything but"),
         ("variants: {a/b: {epochs: 3}}", "variants.a/b: expected a name of letters"),
+        ("seeds: []", "seeds: at least one is needed"),
         ("seed: 3", "seed: give the list of seeds instead"),
         ("variants: {bare: {}}", "variants.bare.loss is needed"),
     ],

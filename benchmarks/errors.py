@@ -1,0 +1,18 @@
+"""What the runner says about wrong settings."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be run; the message names the file and what would be right."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Spell out which names are meant by a wrong one: those close to it, or else all of them."""
+    known = sorted(names)
+    originals = {candidate.lower(): candidate for candidate in known}
+    close = [originals[match] for match in get_close_matches(name.lower(), originals, cutoff=0.5)]
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"known are {', '.join(known)}." if known else "it takes none."

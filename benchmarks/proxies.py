@@ -1,0 +1,31 @@
+"""How proxies start."""
+
+import torch
+from torch import Tensor, nn
+
+
+class UnitProxies:
+    """Random directions of length 1: a `weight_init_func` for PML's proxy losses.
+
+    By default the proxies of some losses start at length sqrt(D), where the same learning rate
+    turns them sqrt(D) times less.
+
+    Arguments:
+        dim: where the components of a proxy lie: 1 for weights [C, D], 0 for weights [D, C].
+
+    Example:
+        >>> from pytorch_metric_learning.losses import NormalizedSoftmaxLoss
+        >>> loss = NormalizedSoftmaxLoss(10, 64, weight_init_func=UnitProxies(dim=0))
+        >>> loss.W.norm(dim=0).allclose(torch.ones(10))
+        True
+    """
+
+    def __init__(self, dim: int) -> None:
+        if dim not in (0, 1):
+            raise ValueError(f"Expected argument `dim` to be 0 or 1 but got {dim!r}.")
+        self.dim = dim
+
+    @torch.no_grad()
+    def __call__(self, weight: Tensor) -> None:
+        """Fill a weight in place."""
+        weight.copy_(nn.functional.normalize(torch.randn_like(weight), dim=self.dim))

@@ -1,0 +1,238 @@
+"""Settings of the benchmark: a YAML file checked against dataclasses, with `a.b=c` on top.
+
+A file describes one run, and under `variants` how the runs to compare differ from it. Models,
+losses, datasets and the like are objects, `ClassName: {keyword: value}` (benchmarks/objects.py).
+"""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
+
+from benchmarks import objects
+from benchmarks.errors import SettingsError, nearest
+
+Tree = dict[str, Any]
+OBJECTS = (
+    *("data.train", "data.test", "model.trunk", "model.embedder", "loss", "miner"),
+    *("augmentation", "sampler", "scheduler"),
+    *("optimizers.trunk", "optimizers.embedder", "optimizers.metric_loss"),
+)
+COMMAND_LINE = "command line"
+
+
+@dataclass
+class Data:
+    """The datasets, as objects; `root` is for them to refer to, as `${data.root}`."""
+
+    train: dict[str, Any] = MISSING
+    test: dict[str, Any] = MISSING
+    root: str | None = None
+
+
+@dataclass
+class Model:
+    """The networks, as objects; without an embedder the trunk's features are the embeddings."""
+
+    trunk: dict[str, Any] = MISSING
+    embedder: dict[str, Any] | None = None
+
+
+@dataclass
+class Optimizers:
+    """The optimisers, as objects; whatever has parameters needs one."""
+
+    trunk: dict[str, Any] | None = None
+    embedder: dict[str, Any] | None = None
+    metric_loss: dict[str, Any] | None = None
+
+
+@dataclass
+class Run:
+    """All that decides the outcome of one run.
+
+    An epoch is `iterations_per_epoch` steps; with 0 epochs the models stay untrained. The
+    scheduler moves the learning rate of each optimiser after every step.
+    """
+
+    variant: str = MISSING
+    seed: int = 0
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    embedding_size: int = 64
+    loss: dict[str, Any] | None = None
+    miner: dict[str, Any] | None = None
+    augmentation: dict[str, Any] | None = None
+    sampler: dict[str, Any] = MISSING
+    batch_size: int = 64
+    epochs: int = 20
+    iterations_per_epoch: int = 42
+    optimizers: Optimizers = field(default_factory=Optimizers)
+    scheduler: dict[str, Any] | None = None
+
+
+@dataclass
+class File(Run):
+    """What a settings file may hold: a run, and how to compare its variants.
+
+    Each of `variants` changes settings of the run, and runs once with each of `seeds`, in
+    `workers` processes (default: one for each core). Results are written to `results`/`name`
+    (default name: that of the file).
+    """
+
+    name: str = MISSING
+    results: str = "runs"
+    workers: int | None = None
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs of a settings file, and where their results go."""
+
+    folder: Path
+    workers: int
+    runs: tuple[Run, ...]
+
+
+def load(path: str | Path, overrides: Sequence[str] = (), variant: str | None = None) -> Comparison:
+    """Read and check a settings file.
+
+    Arguments:
+        path: of a YAML file.
+        overrides: `a.b=c`, each of which sets what `a: {b: c}` in the file would.
+        variant: the only one wanted; default all of them.
+
+    Raises:
+        SettingsError: if the file cannot be read, or a key, a class, a keyword or a value is
+            wrong or missing. The message names the file, and the nearest names that are right.
+    """
+    tree = _read(Path(path))
+    _check_file(tree, str(path))
+    if overrides:
+        tree = merge(tree, _parse(overrides))
+        _check_file(tree, COMMAND_LINE)
+    file = OmegaConf.merge(OmegaConf.structured(File), {"name": Path(path).stem}, tree)
+    for key in ("variants", "seeds"):
+        if not getattr(file, key):
+            raise SettingsError(f"{path}: {key}: at least one is needed.")
+    if variant is not None and variant not in file.variants:
+        known = nearest(variant, file.variants)
+        raise SettingsError(f"{path}: unknown variant {variant!r}: {known}")
+    names = list(file.variants) if variant is None else [variant]
+    variants = [_run(tree, name, str(path)) for name in names]
+    runs = [replace(run, seed=seed) for seed in file.seeds for run in variants]
+    return Comparison(Path(file.results, file.name), file.workers or _cores(), tuple(runs))
+
+
+def dump(run: Run) -> str:
+    """Write the settings of a run as YAML, equal settings as equal texts."""
+    return OmegaConf.to_yaml(OmegaConf.structured(run), sort_keys=True)
+
+
+def merge(base: Any, changes: Any) -> Any:
+    """Change a tree of settings: mappings key by key, but an object of another class as a whole.
+
+    Example:
+        >>> base = {"seed": 1, "loss": {"ArcFaceLoss": {"margin": 20}}}
+        >>> merge(base, {"loss": {"ArcFaceLoss": {"scale": 9}}})
+        {'seed': 1, 'loss': {'ArcFaceLoss': {'margin': 20, 'scale': 9}}}
+        >>> merge(base, {"loss": {"CosFaceLoss": {}}})
+        {'seed': 1, 'loss': {'CosFaceLoss': {}}}
+    """
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    if objects.is_object(base) and objects.is_object(changes) and base.keys() != changes.keys():
+        return changes
+    return base | {key: merge(base.get(key), value) for key, value in changes.items()}
+
+
+def _read(path: Path) -> Tree:
+    try:
+        tree: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}.") from error
+    except YAMLError as error:
+        raise SettingsError(f"{path}: no valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{path}: expected settings, `key: value`, but got {tree!r}.")
+    return tree
+
+
+def _parse(overrides: Sequence[str]) -> Tree:
+    for override in overrides:
+        if "=" not in override:
+            raise SettingsError(f"{COMMAND_LINE}: expected key=value but got {override!r}.")
+    tree: Any = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
+    return tree
+
+
+def _check_file(tree: Tree, source: str) -> None:
+    _check(File, tree, f"{source}: ")
+    for key in ("variant", "seed"):
+        if key in tree:
+            raise SettingsError(f"{source}: {key}: give the list of {key}s instead.")
+    for name, changes in tree.get("variants", {}).items():
+        prefix = f"{source}: variants.{name}"
+        if not re.fullmatch(r"[\w+-][\w+.-]*", name):
+            raise SettingsError(f"{prefix}: expected a name of letters, digits, '_', '+' and '-'.")
+        for key in ("data", "seed", "variant"):
+            if key in changes:
+                raise SettingsError(f"{prefix}.{key}: variants differ in anything but this.")
+        _check(Run, changes, f"{prefix}.")
+
+
+def _check(schema: type, tree: Tree, prefix: str) -> None:
+    try:
+        settings = OmegaConf.merge(OmegaConf.structured(schema), tree)
+    except ConfigKeyError as error:
+        known = [setting.name for setting in fields(error.object_type or schema)]
+        meant = nearest(str(error.key), known)
+        raise SettingsError(f"{prefix}{error.full_key}: unknown setting: {meant}") from error
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"{prefix}{error.full_key}: {reason}.") from error
+    given: Any = OmegaConf.to_container(settings)
+    for path in OBJECTS:
+        value = given
+        for key in path.split("."):
+            value = value[key]
+        if value not in (None, MISSING):
+            objects.check(value, prefix + path)
+
+
+def _run(tree: Tree, variant: str, source: str) -> Run:
+    run_keys = [setting.name for setting in fields(Run)]
+    shared = {key: value for key, value in tree.items() if key in run_keys}
+    tree = merge(shared, tree["variants"][variant] | {"variant": variant})
+    for key in _missing(tree):
+        raise SettingsError(f"{source}: {key} is not given: add {key}=VALUE to the command.")
+    try:
+        run: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Run), tree))
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"{source}: {error.full_key}: {reason}.") from error
+    if run.epochs and run.loss is None:
+        raise SettingsError(f"{source}: variants.{variant}.loss is needed to train epochs.")
+    return run
+
+
+def _missing(tree: Tree, path: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if value == MISSING:
+            yield f"{path}{key}"
+        elif isinstance(value, dict):
+            yield from _missing(value, f"{path}{key}.")
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
