@@ -10,7 +10,9 @@ import torch
 def expect(valid: bool, argument: str, expected: str, got: Any) -> None:
     """Raise a ValueError that names the argument, what was expected and what came, unless valid."""
     if not valid:
-        raise ValueError(f"Expected argument `{argument}` to be {expected}, but got {got!r}.")
+        # A module spells itself out over many lines.
+        got = type(got).__name__ if isinstance(got, torch.nn.Module) else repr(got)
+        raise ValueError(f"Expected argument `{argument}` to be {expected}, but got {got}.")
 
 
 def is_number(value: Any) -> bool:

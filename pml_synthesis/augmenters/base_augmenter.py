@@ -93,6 +93,13 @@ class BaseAugmenter(ModuleWithRecords):
         # Autocast would compute the geometry in half precision.
         with torch.autocast(device.type, enabled=False):
             batch = self.synthesize(embeddings, labels, proxies, host_labels, self._generator())
+        made = isinstance(batch, SyntheticBatch)
+        expect(
+            made, f"{type(self).__name__}.synthesize", "one that returns a SyntheticBatch", batch
+        )
+        if proxies is not None and batch.num_new_classes:
+            form, shape = tuple(proxies.shape[1:]), tuple(batch.proxies.shape)
+            expect(shape[1:] == form, "proxies", f"of the form {('E', *form)}, as real ones", shape)
         self.step += int(self.training)
         return batch.to(embeddings.dtype)
 
@@ -153,9 +160,13 @@ class BaseAugmenter(ModuleWithRecords):
             needed = f"the class proxies, which {name} needs; a loss without them has none to give"
             expect(not self.requires_proxies, "proxies", needed, None)
         else:
-            form = f"of shape [C, {shape[1]}] or [C, K, {shape[1]}], as wide as the embeddings"
+            form = (
+                f"of shape [C, {shape[1]}] or [C, K, {shape[1]}], as wide as the embeddings (those "
+                "of a loss taught by register_proxies: see its `class_dim`)"
+            )
             fits = proxies.ndim in (2, 3) and proxies.shape[-1] == shape[1]
             expect(fits, "proxies", form, tuple(proxies.shape))
+            expect(proxies.is_floating_point(), "proxies", "floating point", proxies.dtype)
             if len(labels):
                 low, high = int(host_labels.min()), int(host_labels.max())
                 inside = low >= 0 and high < len(proxies)

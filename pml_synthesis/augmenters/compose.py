@@ -19,10 +19,11 @@ class Compose(BaseAugmenter):
     same.
 
     Args:
-        augmenters: the parts, at least one.
+        augmenters: the parts, at least one, each an object of its own. They belong to the whole:
+            what a part draws depends on its place.
 
     Raises:
-        ValueError: if there is no part, or one is no augmenter.
+        ValueError: if there is no part, one is no augmenter, or one is there twice.
 
     Example:
         >>> from pml_synthesis import ProxySynthesis, SphericalEmbeddingExpansion
@@ -38,6 +39,8 @@ class Compose(BaseAugmenter):
         augmenters = list(augmenters)
         valid = bool(augmenters) and all(isinstance(part, BaseAugmenter) for part in augmenters)
         expect(valid, "augmenters", "a sequence of at least one augmenter", augmenters)
+        unique = len({id(part) for part in augmenters}) == len(augmenters)
+        expect(unique, "augmenters", "different objects (copy.deepcopy makes one)", augmenters)
         self.augmenters = torch.nn.ModuleList(augmenters)
         # Counted through nested ones too; the outermost Compose is made last and has the last word.
         parts = (part for part in self.modules() if isinstance(part, BaseAugmenter))
@@ -64,6 +67,10 @@ class Compose(BaseAugmenter):
         ]
         num_classes = 0 if proxies is None else len(proxies)
         return SyntheticBatch.concatenate(batches, num_classes)
+
+    def extra_repr(self) -> str:
+        """Return nothing: a whole has no options of its own, and its seed draws nothing."""
+        return ""
 
     def _parts(self) -> list[BaseAugmenter]:
         return [part for part in self.augmenters if isinstance(part, BaseAugmenter)]

@@ -91,7 +91,7 @@ class ProxySynthesis(BaseAugmenter):
             class_pairs[0] * num_classes + class_pairs[1], return_inverse=True
         )
         first, second = (codes // num_classes).to(device), (codes % num_classes).to(device)
-        rows, partners = row_order(embeddings, labels, direction.to(device))[pairs.to(device)]
+        rows, partners = row_order(embeddings, labels, direction)[pairs.to(device)]
 
         if self.collect_stats:
             self.mixing_weight = weight
@@ -107,7 +107,8 @@ class ProxySynthesis(BaseAugmenter):
     def _draw_pairs(self, sorted_labels: Tensor, generator: Generator) -> Tensor:
         """Draw int(mu B) pairs, or as many as there are: positions in the sorted labels, [2, M]."""
         num_present = len(torch.unique_consecutive(sorted_labels))
-        missing = int(self.mu * len(sorted_labels))
+        # 0.29 * 100 is 28.999999999999996.
+        missing = int(self.mu * len(sorted_labels) + 1e-9)
         chosen = []
         for _ in range(math.ceil(self.mu)):
             class_order = torch.randperm(num_present, generator=generator)
@@ -125,5 +126,10 @@ class ProxySynthesis(BaseAugmenter):
 
 
 def _draw_beta(alpha: float, generator: Generator) -> float:
-    seed = int(torch.randint(2**62, (), generator=generator))
-    return random.Random(seed).betavariate(alpha, alpha)
+    """Draw from Beta(alpha, alpha)."""
+    draws = random.Random(int(torch.randint(2**62, (), generator=generator)))
+    # Above, it is 1/2 to the last digit of float32, and betavariate may search without an end.
+    alpha = min(alpha, 1e12)
+    weight = draws.betavariate(alpha, alpha)
+    # A very small alpha lets both of its gamma variables be 0, of which betavariate makes 0.
+    return weight if draws.random() < 0.5 else 1 - weight

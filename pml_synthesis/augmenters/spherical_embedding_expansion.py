@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from .._checks import expect, is_integer, is_number
 from ..functional import random_frame, random_signs, row_order, spherical_expansion
-from ..functional.precision import working_dtype
+from ..functional.precision import finest_dtype
 from ..schedules import CosineSchedule, Schedule
 from .base_augmenter import BaseAugmenter
 from .synthetic_batch import SyntheticBatch
@@ -87,13 +87,13 @@ class SphericalEmbeddingExpansion(BaseAugmenter):
     ) -> SyntheticBatch:
         """Expand the best aligned rows; see :meth:`BaseAugmenter.synthesize`."""
         assert proxies is not None
-        (batch_size, dim), size, device = embeddings.shape, self.num_expansions, embeddings.device
+        (batch_size, dim), size = embeddings.shape, self.num_expansions
         expect(size < dim, "num_expansions", f"less than the embedding size, {dim}", size)
         fraction = self.fraction(self.step) if callable(self.fraction) else self.fraction
         _expect_fraction(fraction)
         num_seeds = round(fraction * batch_size)
 
-        direction = torch.randn(dim, dtype=torch.float64, generator=generator).to(device)
+        direction = torch.randn(dim, dtype=torch.float64, generator=generator)
         frame = random_frame(size + 1, dim, generator)
         signs = random_signs(num_seeds, dim, generator)
 
@@ -125,7 +125,7 @@ class SphericalEmbeddingExpansion(BaseAugmenter):
 
 def _nearest_centers(embeddings: Tensor, labels: Tensor, proxies: Tensor) -> tuple[Tensor, Tensor]:
     """Return the nearest centre of each row's class, [B, D], and its cosine, detached, [B]."""
-    dtype = working_dtype(embeddings, proxies)
+    dtype = finest_dtype(embeddings.device)
     centers = proxies[labels]
     centers = centers.unsqueeze(1) if centers.ndim == 2 else centers
     with torch.no_grad():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._checks import expect
+from .._checks import expect, is_integer_dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class SyntheticBatch:
             weight and class weight it inherits.
 
     Raises:
-        ValueError: if the lengths or widths do not fit together.
+        ValueError: if lengths or widths do not fit together, or labels are no integers.
 
     Example:
         >>> batch = SyntheticBatch.empty(torch.zeros(4, 8))
@@ -43,6 +43,8 @@ class SyntheticBatch:
             self.embeddings.ndim == 2, "embeddings", "of shape [M, D]", tuple(self.embeddings.shape)
         )
         rows, width = self.embeddings.shape
+        integers = is_integer_dtype(self.labels.dtype)
+        expect(integers, "labels", "integers", self.labels.dtype)
         for name in ("labels", "source"):
             shape = tuple(getattr(self, name).shape)
             expect(shape == (rows,), name, f"of shape [{rows}], one for each row", shape)
@@ -75,6 +77,8 @@ class SyntheticBatch:
     @classmethod
     def concatenate(cls, batches: Sequence[SyntheticBatch], num_classes: int) -> SyntheticBatch:
         """Return several batches as one, their new classes counted on from C = `num_classes`."""
+        # A batch without new classes need not know the form of proxies.
+        proxies = [batch.proxies for batch in batches if batch.num_new_classes]
         labels, counted = [], 0
         for batch in batches:
             labels.append(batch.labels + counted * (batch.labels >= num_classes))
@@ -82,6 +86,6 @@ class SyntheticBatch:
         return cls(
             torch.cat([batch.embeddings for batch in batches]),
             torch.cat(labels),
-            torch.cat([batch.proxies for batch in batches]),
+            torch.cat(proxies) if proxies else batches[0].proxies,
             torch.cat([batch.source for batch in batches]),
         )

@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from .precision import finest_dtype
+
 
 def row_order(embeddings: Tensor, labels: Tensor, direction: Tensor) -> Tensor:
     """Sort the rows of a batch by class and, within a class, by their projection on a direction.
@@ -12,7 +14,7 @@ def row_order(embeddings: Tensor, labels: Tensor, direction: Tensor) -> Tensor:
     Args:
         embeddings: [B, D], only their values are used.
         labels: integers, [B].
-        direction: [D], drawn at random; float64, which makes ties as good as impossible.
+        direction: [D], drawn at random, on any device; ties are as good as impossible.
 
     Returns:
         The row indices in order, int64, [B].
@@ -23,5 +25,7 @@ def row_order(embeddings: Tensor, labels: Tensor, direction: Tensor) -> Tensor:
         >>> row_order(embeddings, labels, torch.ones(1, dtype=torch.float64))
         tensor([1, 2, 0])
     """
-    by_projection = (embeddings.detach().to(direction.dtype) @ direction).argsort()
+    dtype, device = finest_dtype(embeddings.device), embeddings.device
+    projection = embeddings.detach().to(dtype) @ direction.to(device, dtype)
+    by_projection = projection.argsort()
     return by_projection[labels[by_projection].argsort(stable=True)]

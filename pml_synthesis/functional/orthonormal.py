@@ -3,6 +3,8 @@
 import torch
 from torch import Generator, Tensor
 
+from .._checks import expect
+
 
 def random_frame(size: int, dim: int, generator: Generator) -> Tensor:
     """Draw orthonormal vectors, uniformly among all such frames.
@@ -15,11 +17,15 @@ def random_frame(size: int, dim: int, generator: Generator) -> Tensor:
     Returns:
         The vectors as rows, float64, [size, D].
 
+    Raises:
+        ValueError: if `size` is above `dim`.
+
     Example:
         >>> frame = random_frame(2, 5, torch.Generator().manual_seed(0))
         >>> torch.allclose(frame @ frame.T, torch.eye(2).double())
         True
     """
+    expect(size <= dim, "size", f"at most the dimension, {dim}", size)
     q, r = torch.linalg.qr(torch.randn(dim, size, dtype=torch.float64, generator=generator))
     return (q * r.diagonal().sign()).T
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .._checks import expect
+
 
 def simplex_vertices(dim: int) -> Tensor:
     r"""Return the K + 1 vertices of a regular simplex in K dimensions: unit vectors as far apart as
@@ -20,6 +22,9 @@ def simplex_vertices(dim: int) -> Tensor:
     Returns:
         The vertices as rows, float64, [K + 1, K].
 
+    Raises:
+        ValueError: if `dim` is below 1.
+
     Source: Pang, Du, Zhu, "Max-Mahalanobis Linear Discriminant Analysis Networks", ICML 2018,
     algorithm 1.
 
@@ -29,6 +34,7 @@ def simplex_vertices(dim: int) -> Tensor:
                 [-0.5000,  0.8660],
                 [-0.5000, -0.8660]], dtype=torch.float64)
     """
+    expect(dim >= 1, "dim", "at least 1", dim)
     left = dim - torch.arange(dim, dtype=torch.float64)
     diagonal = ((dim + 1) * left / (dim * (left + 1))).sqrt()
     below = (-diagonal / left).expand(dim + 1, dim).tril(diagonal=-1)

@@ -46,9 +46,8 @@ def spherical_expansion(
         >>> points.shape, points[0] @ w[0]
         (torch.Size([1, 2, 3]), tensor([0.6000, 0.6000]))
     """
-    dtype, device = working_dtype(embeddings, proxies), embeddings.device
-    z, w = normalize(embeddings.to(dtype)), normalize(proxies.to(device, dtype))
-    frame, signs = frame.to(device), signs.to(device, dtype)
+    dtype = working_dtype(embeddings, proxies)
+    z, w = normalize(embeddings.to(dtype)), normalize(proxies.to(dtype))
 
     along = (z * w).sum(dim=1, keepdim=True) * w
     residual = z - along
@@ -58,8 +57,9 @@ def spherical_expansion(
 
     # The turn is linear, so the vertices are mixed once for the batch and then turned, not turned
     # and mixed for each row.
-    vertices = simplex_vertices(len(frame) - 1)[1:].to(device)
-    mixed = (vertices[:, 1:] @ frame[2:]).to(dtype)
-    beside = align(mixed, frame[:2].to(dtype), signs, w, direction)
-    onward = vertices[:, :1].to(dtype) * residual.unsqueeze(1)
+    # So does the frame: in its own dtype, on its own device.
+    vertices = simplex_vertices(len(frame) - 1)[1:].to(frame)
+    mixed = vertices[:, 1:] @ frame[2:]
+    beside = align(mixed.to(z), frame[:2].to(z), signs.to(z), w, direction)
+    onward = vertices[:, :1].to(z) * residual.unsqueeze(1)
     return (along.unsqueeze(1) + onward + radius.unsqueeze(1) * beside).to(embeddings.dtype)

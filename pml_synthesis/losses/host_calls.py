@@ -43,12 +43,18 @@ def announce_calls(loss: BaseMetricLossFunction) -> None:
     The hooks are functions of this module, so that the loss can still be pickled and copied.
     """
     if not getattr(loss, "_announces_calls", False):
-        loss.register_forward_pre_hook(_begin, with_kwargs=True)
-        loss.register_forward_hook(_end, always_call=True)
+        begin = loss.register_forward_pre_hook(_begin, with_kwargs=True)
+        end = loss.register_forward_hook(_end, always_call=True)
+        # torch notes these two as {id: True} and looks at the keys alone. PML's HookContainer
+        # records what it finds in a loss, and record-keeper cannot take a number for a name.
+        # It skips None.
+        loss._forward_pre_hooks_with_kwargs[begin.id] = None
+        loss._forward_hooks_always_called[end.id] = None
         loss._announces_calls = True
 
 
 def _begin(loss: BaseMetricLossFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    _drop_call_of(loss)  # Left behind by a KeyboardInterrupt, after which torch calls no hook.
     names = ("embeddings", "labels", "indices_tuple")
     given = dict(zip(names, args, strict=False)) | kwargs
     _running.append(HostCall(loss, given.get("labels"), given.get("indices_tuple")))
@@ -56,5 +62,9 @@ def _begin(loss: BaseMetricLossFunction, args: tuple[Any, ...], kwargs: dict[str
 
 def _end(loss: BaseMetricLossFunction, args: tuple[Any, ...], output: Any) -> None:
     # Runs after failed calls too, among them those that failed before they began.
+    _drop_call_of(loss)
+
+
+def _drop_call_of(loss: BaseMetricLossFunction) -> None:
     if _running and _running[-1].loss is loss:
         _running.pop()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @contextmanager
-def mined_weights_inherited(labels: Tensor, real_rows: Tensor) -> Iterator[None]:
+def mined_weights_inherited(real_labels: Tensor, real_rows: Tensor) -> Iterator[None]:
     """Let each row of a proxy loss weigh what the real row behind it weighs in the mined tuple.
 
     PML's proxy losses turn a tuple into weights of rows: how often a row is named, divided by the
@@ -20,13 +20,15 @@ def mined_weights_inherited(labels: Tensor, real_rows: Tensor) -> Iterator[None]
     the largest count may be that of a real row that is not among them.
 
     Args:
-        labels: of the real rows, [B].
+        real_labels: of the real rows, [B].
         real_rows: for each row of the call the real row behind it, [N].
     """
     convert = lmu.convert_to_weights
 
-    def convert_for_real_rows(indices_tuple: Any, _: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return convert(indices_tuple, labels, *args, **kwargs)[real_rows]
+    def convert_for_real_rows(
+        indices_tuple: Any, labels: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        return convert(indices_tuple, real_labels, *args, **kwargs)[real_rows]
 
     lmu.convert_to_weights = convert_for_real_rows
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import torch
@@ -64,7 +65,25 @@ class ProxyBinding:
 
     def weight_of(self, loss: Module) -> Tensor:
         """Return the weight of the loss as it is."""
-        return getattr(loss, self.weight)
+        try:
+            weight: Any = reduce(getattr, self.weight.split("."), loss)
+            return weight
+        except AttributeError as error:
+            raise ValueError(self._mistaken(loss, self.weight)) from error
+
+    def check(self, loss: Module) -> None:
+        """Raise a ValueError unless the loss has all that this says of it."""
+        self.weight_of(loss)
+        for name in [*self.sized_by_classes, *filter(None, [self.centers])]:
+            if not hasattr(loss, name):
+                raise ValueError(self._mistaken(loss, name))
+
+    @staticmethod
+    def _mistaken(loss: Module, name: str) -> str:
+        return (
+            f"{type(loss).__name__} has no `{name}`, where register_proxies was told to find what "
+            "depends on its classes. Register the class again, with the right name."
+        )
 
 
 _BINDINGS: dict[type, ProxyBinding] = {}
@@ -78,27 +97,26 @@ def register_proxies(
     centers: str | None = None,
     sized_by_classes: Mapping[str, Callable[[int], Any]] | None = None,
     uses_norms: bool = False,
-    before_copy: Callable[[Module], None] | None = None,
 ) -> None:
     """Teach the hooks where a proxy loss keeps its proxies, and its subclasses with it.
 
     Args:
         loss_class: a subclass of PML's `BaseMetricLossFunction`.
-        weight: the name of the parameter that holds the proxies.
+        weight: the name of the parameter that holds the proxies; `"layer.weight"` is that of a
+            submodule.
         class_dim: the dimension of that parameter that counts classes: 0 for [C, D], 1 for [D, C].
         centers: the name of the attribute that says how many centres K a class has, for weights of
             C K rows (or columns), those of a class side by side.
         sized_by_classes: attributes that depend on the number of classes, each with the function
-            from that number to its value, such as `{"num_classes": int}` or `{"proxy_labels":
-            torch.arange}`.
+            from that number to its value, such as `{"num_classes": int}` or
+            `{"proxy_labels": torch.arange}`.
         uses_norms: whether the norms of embeddings or proxies matter to the loss. If so, a
             synthetic row is given the norm of its source and a synthetic proxy the mean norm of the
             real ones.
-        before_copy: what the loss does to its own weight at the start of each call, as a function
-            of the loss.
 
     Raises:
-        ValueError: if `loss_class` is no such subclass, or `class_dim` neither 0 nor 1.
+        ValueError: if `loss_class` is no such subclass, `weight` no name, or `class_dim` neither 0
+            nor 1; when a loss of the class is given to a hook, if it has no attribute of a name.
 
     Example:
         >>> class MyLoss(losses.BaseMetricLossFunction):
@@ -110,8 +128,10 @@ def register_proxies(
     fits = isinstance(loss_class, type) and issubclass(loss_class, BaseMetricLossFunction)
     expect(fits, "loss_class", "a subclass of PML's BaseMetricLossFunction", loss_class)
     expect(class_dim in (0, 1), "class_dim", "0 for [C, D] or 1 for [D, C]", class_dim)
+    named = isinstance(weight, str) and bool(weight)
+    expect(named, "weight", "the name of a parameter, such as 'proxies'", weight)
     _BINDINGS[loss_class] = ProxyBinding(
-        weight, class_dim, centers, dict(sized_by_classes or {}), uses_norms, before_copy
+        weight, class_dim, centers, dict(sized_by_classes or {}), uses_norms
     )
 
 
@@ -152,7 +172,7 @@ register_proxies(
     losses.LargeMarginSoftmaxLoss, "W", class_dim=1, sized_by_classes=_COUNT, uses_norms=True
 )
 register_proxies(losses.NormalizedSoftmaxLoss, "W", class_dim=1)
-register_proxies(losses.P2SGradLoss, "weight", class_dim=1, before_copy=_renormalize)
+_BINDINGS[losses.P2SGradLoss] = ProxyBinding("weight", class_dim=1, before_copy=_renormalize)
 register_proxies(losses.ProxyAnchorLoss, "proxies", sized_by_classes=_COUNT)
 register_proxies(losses.ProxyNCALoss, "proxies", sized_by_classes={"proxy_labels": torch.arange})
 register_proxies(

@@ -72,6 +72,9 @@ class SynthesisLoss(BaseMetricLossFunction):
         expect(is_augmenter, "augmenter", "an augmenter, or None", augmenter)
         if augmenter is not None and augmenter.requires_proxies:
             require_binding(loss, who=type(augmenter).__name__)
+        binding = find_binding(loss)
+        if binding is not None:
+            binding.check(loss)
         self.loss = loss
         self.augmenter = augmenter
 
@@ -99,6 +102,7 @@ class SynthesisLoss(BaseMetricLossFunction):
                 "Expected argument `ref_emb` and `ref_labels` to be None, but they were given: "
                 f"{name} compares embeddings with its proxies, not with other embeddings."
             )
+        given_labels = labels
         if labels is not None:
             # Other types than integers are left to be refused by who takes them.
             dtype = torch.int64 if is_integer_dtype(labels.dtype) else labels.dtype
@@ -110,7 +114,8 @@ class SynthesisLoss(BaseMetricLossFunction):
         if binding is not None:
             binding.prepare(self.loss)
             proxies = binding.proxies(self.loss)
-        batch = self.augmenter(embeddings, labels, proxies)
+        # As they were given: labels on the host need not be copied there again.
+        batch = self.augmenter(embeddings, given_labels, proxies)
         if binding is None:
             name = type(self.loss).__name__
             fitting = f"one that makes no new classes, since {name} has no known proxies"

@@ -24,7 +24,7 @@ from ..losses.evaluation import (
 )
 from ..losses.host_calls import HostCall, announce_calls, current_call
 from ..losses.mined_tuples import mined_weights_inherited
-from ..losses.proxy_bindings import require_binding
+from ..losses.proxy_bindings import ProxyBinding, require_binding
 
 
 class SynthesisRegularizer(BaseRegularizer):
@@ -87,14 +87,15 @@ class SynthesisRegularizer(BaseRegularizer):
         batch = self.augmenter(x, call.labels, binding.proxies(call.loss))
         if len(batch) == 0:
             return torch.sum(x * 0)
-        return _loss_of_synthetic(batch, x, call)
+        return _loss_of_synthetic(batch, x, call, binding)
 
 
-def _loss_of_synthetic(batch: SyntheticBatch, embeddings: Tensor, call: HostCall) -> Tensor:
+def _loss_of_synthetic(
+    batch: SyntheticBatch, embeddings: Tensor, call: HostCall, binding: ProxyBinding
+) -> Tensor:
     """Return the loss of the synthetic rows alone, with the synthetic classes."""
     assert call.labels is not None  # The augmenter would have refused.
     loss, labels = call.loss, call.labels.to(embeddings.device, torch.int64)
-    binding = require_binding(loss, who="SynthesisRegularizer")
     rows, new_proxies = with_norms(batch, loss, binding, embeddings)
 
     def compute() -> Any:
@@ -128,8 +129,11 @@ def _on_registration(module: Module, name: str, submodule: Module | None) -> Non
         return
     if not isinstance(module, BaseMetricLossFunction):
         return
-    role = "the `embedding_regularizer=` of a loss"
-    expect(name == "embedding_regularizer", "SynthesisRegularizer", role, f"`{name}=`")
+    if name != "embedding_regularizer":
+        raise ValueError(
+            f"A SynthesisRegularizer was given to {type(module).__name__} as `{name}`; give it as "
+            "`embedding_regularizer`."
+        )
     require_binding(module, who="SynthesisRegularizer")
     announce_calls(module)
 

@@ -203,10 +203,17 @@ def test_compose_counts_new_classes_on():
     assert set(labels[2].tolist()) == set(range(5 + num_first, 5 + batch.num_new_classes))
 
 
+def test_a_part_of_a_compose_belongs_to_it_alone():
+    part = ProxySynthesis()
+    with pytest.raises(ValueError, match=r"different objects \(copy.deepcopy makes one\)"):
+        Compose([part, part])
+
+
 def test_compose_repr_shows_its_parts():
     text = repr(
         Compose([ProxySynthesis(alpha=0.3, seed=1), SphericalEmbeddingExpansion(4, seed=2)])
     )
+    assert text.count("seed=") == 2
     assert "ProxySynthesis(alpha=0.3, mu=1.0, seed=1)" in text
     assert "num_expansions=4, fraction=0.4, detach=True, seed=2" in text
 
@@ -232,6 +239,7 @@ WRONG_INPUTS = {
         lambda x, y, p: (x, y, p[:, :3]),
         r"`proxies` to be of shape \[C, 8\].*\(5, 3\)",
     ),
+    "integer proxies": (lambda x, y, p: (x, y, p.long()), "`proxies` to be floating point"),
     "1-d proxies": (lambda x, y, p: (x, y, p[0]), r"`proxies` to be of shape \[C, 8\]"),
 }
 
@@ -300,13 +308,28 @@ def test_a_users_augmenter_needs_no_proxies():
     assert len(Compose([Reflection(), Reflection()])(x, y)) == 2 * len(x)
 
 
+def test_an_augmenter_must_return_a_synthetic_batch():
+    class Forgetful(Reflection):
+        def synthesize(self, *args):
+            super().synthesize(*args)
+
+    x, y, _ = inputs()
+    message = "`Forgetful.synthesize` to be one that returns a SyntheticBatch, but got None"
+    with pytest.raises(ValueError, match=message):
+        Forgetful()(x, y)
+
+
+INDICES = torch.arange(3)
+
+
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ((torch.zeros(3), torch.zeros(3), torch.zeros(0, 3), torch.zeros(3)), "`embeddings`"),
-        ((torch.zeros(3, 2), torch.zeros(4), torch.zeros(0, 2), torch.zeros(3)), "`labels`"),
-        ((torch.zeros(3, 2), torch.zeros(3), torch.zeros(0, 2), torch.zeros(1)), "`source`"),
-        ((torch.zeros(3, 2), torch.zeros(3), torch.zeros(1, 4), torch.zeros(3)), "`proxies`"),
+        ((torch.zeros(3), INDICES, torch.zeros(0, 3), INDICES), "`embeddings` to be of shape"),
+        ((torch.zeros(3, 2), INDICES[:2], torch.zeros(0, 2), INDICES), "`labels` to be of shape"),
+        ((torch.zeros(3, 2), INDICES / 1, torch.zeros(0, 2), INDICES), "`labels` to be integers"),
+        ((torch.zeros(3, 2), INDICES, torch.zeros(0, 2), INDICES[:1]), "`source` to be of shape"),
+        ((torch.zeros(3, 2), INDICES, torch.zeros(1, 4), INDICES), "`proxies` to be of shape"),
     ],
 )
 def test_a_synthetic_batch_must_fit_together(fields, message):

@@ -51,9 +51,10 @@ def test_properties_hold_for_all_batches(labels, mu, alpha, seed):
     x, y = torch.randn(len(labels), 5), torch.tensor(labels, dtype=torch.int64)
     p = torch.randn(7, 5)
     batch = ProxySynthesis(alpha, mu, seed=seed)(x, y, p)
-    assert len(batch) <= int(mu * len(labels))
+    wanted = int(mu * len(labels) + 1e-9)
+    assert len(batch) <= wanted
     if labels and 2 * max(labels.count(c) for c in labels) <= len(labels):
-        assert len(batch) == int(mu * len(labels))
+        assert len(batch) == wanted
     ones = torch.ones(len(batch))
     torch.testing.assert_close(batch.embeddings.norm(dim=1), ones, rtol=0, atol=2e-5)
     ones = torch.ones(batch.num_new_classes)
@@ -136,6 +137,32 @@ def test_statistics_and_repr():
     augmenter(torch.randn(4, 3), y, torch.randn(2, 3))
     assert 0 < augmenter.mixing_weight < 1
     assert (augmenter.num_rows, augmenter.num_classes) == (8, 2)
+
+
+def draw_weights(alpha, count):
+    augmenter = ProxySynthesis(alpha=alpha, seed=0, collect_stats=True)
+    x, y, p = torch.randn(2, 3), torch.arange(2), torch.randn(2, 3)
+    for _ in range(count):
+        augmenter(x, y, p)
+        yield augmenter.mixing_weight
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1e-300])
+def test_a_very_small_alpha_takes_one_or_the_other(alpha):
+    weights = torch.tensor(list(draw_weights(alpha, 400)))
+    assert ((weights < 0.01) | (weights > 0.99)).float().mean() > 0.97
+    assert weights.mean().item() == pytest.approx(0.5, abs=0.08)
+
+
+@pytest.mark.parametrize("alpha", [1e15, 1e308])
+def test_a_very_large_alpha_mixes_evenly(alpha):
+    assert all(weight == pytest.approx(0.5, abs=1e-5) for weight in draw_weights(alpha, 3))
+
+
+@pytest.mark.parametrize("mu, rows", [(0.29, 29), (0.58, 58), (1.15, 115), (0.999, 99)])
+def test_mu_counts_rows_in_decimals(mu, rows):
+    batch = ProxySynthesis(mu=mu)(torch.randn(100, 4), torch.arange(100), torch.randn(100, 4))
+    assert len(batch) == rows
 
 
 @pytest.mark.parametrize("alpha", [0, -1, float("nan"), float("inf"), "0.4", True])

@@ -102,6 +102,31 @@ def test_statistics_and_repr():
     assert f"fraction={schedule!r}" in repr(SphericalEmbeddingExpansion(fraction=schedule))
 
 
+def test_mean_cosine_is_that_of_the_synthetic_rows():
+    see = SphericalEmbeddingExpansion(2, 0.3, seed=3, collect_stats=True)
+    x, y, p = torch.randn(20, 6), torch.arange(20) % 4, torch.randn(4, 6)
+    batch = see(x, y, p)
+    cosines = (batch.embeddings * torch.nn.functional.normalize(p)[batch.labels]).sum(1)
+    assert see.mean_cosine == pytest.approx(cosines.mean().item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("noise", [1e-3, 5e-3, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_rows_taken_do_not_depend_on_the_last_bits(noise, dtype):
+    # Tight classes: next to their proxies, cosines in float32 differ in nothing but rounding.
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        p = torch.randn(10, 64, dtype=dtype, generator=generator)
+        y = torch.randint(10, (60,), generator=generator)
+        unit = torch.nn.functional.normalize(p)[y]
+        x = unit + noise * torch.randn(60, 64, dtype=dtype, generator=generator) / 8
+        shuffle = torch.randperm(60, generator=generator)
+        bits = 1 + 1.2e-7 * (torch.rand(60, 64, generator=generator) - 0.5)
+        one = SphericalEmbeddingExpansion(2, 0.4, seed=seed)(x, y, p)
+        other = SphericalEmbeddingExpansion(2, 0.4, seed=seed)((x * bits)[shuffle], y[shuffle], p)
+        assert torch.equal(one.source, shuffle[other.source])
+
+
 def test_statistics_of_an_empty_batch_are_zero():
     see = SphericalEmbeddingExpansion(2, 0.0, collect_stats=True)
     see(torch.randn(3, 6), torch.arange(3), torch.randn(3, 6))

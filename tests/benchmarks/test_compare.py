@@ -15,8 +15,8 @@ from benchmarks.summary import half_width, summarize, to_text
 
 SETTINGS = """
 data:
-  train: {tests.benchmarks.few_glyphs.few_glyphs: {split: trainval, num_classes: 16}}
-  test: {tests.benchmarks.few_glyphs.few_glyphs: {split: test, num_classes: 16}}
+  train: {few_glyphs.few_glyphs: {split: trainval, num_classes: 16}}
+  test: {few_glyphs.few_glyphs: {split: test, num_classes: 16}}
 model:
   trunk: {ConvTrunk: {widths: [8, 8]}}
   embedder: {LinearEmbedder: {in_features: 8}}

@@ -18,7 +18,7 @@ from pml_synthesis import (
     SynthesisLoss,
     SynthesisRegularizer,
 )
-from tests.benchmarks.few_glyphs import few_glyphs
+from few_glyphs import few_glyphs
 
 TRAIN_CLASSES, TEST_CLASSES = 60, 40
 SIZE = 32  # of the embeddings
@@ -123,6 +123,31 @@ def test_a_whole_run_learns_unseen_classes_and_records_statistics(tmp_path):
     assert statistics["num_rows"].eq(48).all()
     assert statistics["mixing_weight"].between(0, 1).all()
     assert statistics["mixing_weight"].nunique() > 10
+
+
+@pytest.mark.parametrize(
+    "make_loss, augmenter, columns",
+    [
+        (with_ps, "ProxySynthesis", {"mixing_weight", "num_rows", "num_classes"}),
+        (
+            with_see,
+            "SphericalEmbeddingExpansion",
+            {"current_fraction", "num_rows", "mean_cosine"},
+        ),
+    ],
+)
+def test_pmls_own_hooks_record_statistics_of_augmenters(make_loss, augmenter, columns, tmp_path):
+    keeper, _, _ = logging_presets.get_record_keeper(str(tmp_path))
+    hooks = logging_presets.get_hook_container(keeper, log_freq=1)
+    options = few_steps(metric_loss=make_loss())
+    options["end_of_iteration_hook"] = hooks.end_of_iteration_hook
+    trainers.MetricLossOnly(**options).train()
+    keeper.save_records()
+    (file,) = tmp_path.glob(f"*{augmenter}.csv")
+    statistics = pd.read_csv(file)
+    assert len(statistics) == 3
+    assert columns <= set(statistics)
+    assert (statistics[list(columns)] != 0).all(axis=None)
 
 
 @BOTH_HOOKS

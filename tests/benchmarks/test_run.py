@@ -20,7 +20,7 @@ from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError
 from benchmarks.run import METRICS, Splits, execute, train_and_test
 from benchmarks.settings import Run, dump, load
-from tests.benchmarks.few_glyphs import few_glyphs
+from few_glyphs import few_glyphs
 
 CONFIG = Path(benchmarks.__file__).parent / "configs" / "glyphs.yaml"
 pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")

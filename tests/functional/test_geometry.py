@@ -40,6 +40,17 @@ def test_simplex_is_regular_and_starts_with_the_first_axis(dim):
     assert vertices[0].tolist() == [1] + [0] * (dim - 1)
 
 
+@pytest.mark.parametrize("dim", [0, -1])
+def test_a_simplex_has_a_dimension(dim):
+    with pytest.raises(ValueError, match="`dim` to be at least 1, but got"):
+        simplex_vertices(dim)
+
+
+def test_a_frame_fits_into_its_space():
+    with pytest.raises(ValueError, match="`size` to be at most the dimension, 4, but got 5"):
+        random_frame(5, 4, generator_of(0))
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(2, 24), st.data(), seeds)
 def test_random_frame_is_orthonormal(dim, data, seed):

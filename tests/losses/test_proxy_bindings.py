@@ -103,6 +103,15 @@ def test_a_users_own_loss(registered, augmenter):
     assert loss.how_many == 5
 
 
+def test_a_registered_class_dim_that_does_not_fit_is_named():
+    register_proxies(CenterLoss, "centers", class_dim=1)
+    try:
+        with pytest.raises(ValueError, match="`proxies` .*register_proxies: see its `class_dim`"):
+            SynthesisLoss(CenterLoss(5, 8).double(), ProxySynthesis())(*draw_batch(0))
+    finally:
+        del _BINDINGS[CenterLoss]
+
+
 def test_an_unknown_loss_says_how_to_register_it():
     message = r"where CenterLoss keeps any is unknown.*pml_synthesis.register_proxies\(CenterLoss"
     with pytest.raises(ValueError, match=message):
@@ -113,6 +122,56 @@ def test_an_unknown_loss_says_how_to_register_it():
 def test_wrong_loss_class(wrong):
     with pytest.raises(ValueError, match="`loss_class` to be a subclass of PML's BaseMetricLoss"):
         register_proxies(wrong, "weight")
+
+
+class LinearLoss(CenterLoss):
+    """A user's loss that keeps its proxies in a layer."""
+
+    def __init__(self, num_classes, embedding_size, **kwargs):
+        losses.BaseMetricLossFunction.__init__(self, **kwargs)
+        self.layer = torch.nn.Linear(embedding_size, num_classes, bias=False)
+
+    def compute_loss(self, embeddings, labels, indices_tuple, ref_emb, ref_labels):
+        logits = self.layer(embeddings)
+        per_row = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+        indices = torch.arange(len(labels))
+        return {"loss": {"losses": per_row, "indices": indices, "reduction_type": "element"}}
+
+
+def test_proxies_in_a_submodule():
+    register_proxies(LinearLoss, "layer.weight", uses_norms=True)
+    try:
+        loss = LinearLoss(5, 8).double()
+        x, y = draw_batch(0)
+        SynthesisLoss(loss, ProxySynthesis())(x, y).backward()
+        assert loss.layer.weight.grad.isfinite().all()
+        assert loss.layer.weight.shape == (5, 8)
+    finally:
+        del _BINDINGS[LinearLoss]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight": "centres"},
+        {"weight": "layer.weight"},
+        {"weight": "centers", "centers": "how_much"},
+        {"weight": "centers", "sized_by_classes": {"how_few": int}},
+    ],
+)
+def test_a_name_that_the_loss_does_not_have(options):
+    register_proxies(CenterLoss, **options)
+    try:
+        with pytest.raises(ValueError, match="CenterLoss has no `.*register_proxies was told"):
+            SynthesisLoss(CenterLoss(5, 8), ProxySynthesis())
+    finally:
+        del _BINDINGS[CenterLoss]
+
+
+@pytest.mark.parametrize("weight", [None, 3, "", torch.zeros(3)])
+def test_wrong_weight(weight):
+    with pytest.raises(ValueError, match="`weight` to be the name of a parameter"):
+        register_proxies(CenterLoss, weight)
 
 
 def test_wrong_class_dim():

@@ -284,8 +284,7 @@ def test_regularizers_see_what_is_real(case, augmenter):
         expected = expected + 0.7 * proxies.norm(dim=1).mean()
         assert torch.equal(seen.pop(), proxies.detach())
     assert torch.equal(seen.pop(), x.detach()) and not seen
-    if case.loss_class is not losses.ProxyAnchorLoss:
-        torch.testing.assert_close(value, expected, **CLOSE)
+    torch.testing.assert_close(value, expected, **CLOSE)
     assert isinstance(loss.embedding_regularizer, Spy)
     assert not isinstance(getattr(loss, "weight_regularizer", None), torch.nn.Identity)
 
@@ -542,12 +541,57 @@ def test_any_integer_labels(case, dtype):
         torch.testing.assert_close(wrapped(x, y.to(dtype)), twin(x, y), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("labels", ["large", "float", "missing"])
+@pytest.mark.parametrize("labels", ["large", "just too large", "float", "missing"])
 def test_wrong_labels(labels):
     x, y = draw_batch(0)
-    given = {"large": y + NUM_CLASSES, "float": y.double(), "missing": None}[labels]
+    just_too_large = torch.full_like(y, NUM_CLASSES)
+    given = {
+        "large": y + NUM_CLASSES,
+        "just too large": just_too_large,
+        "float": y.double(),
+        "missing": None,
+    }[labels]
     with pytest.raises(ValueError, match="`labels`"):
         SynthesisLoss(build(PROXY_LOSSES[0]), ProxySynthesis())(x, given)
+
+
+def test_labels_on_the_host_are_not_copied_twice():
+    given = []
+
+    class Spy(Mirror):
+        def forward(self, embeddings, labels, proxies=None):
+            given.append(labels)
+            return super().forward(embeddings, labels, proxies)
+
+    x, y = draw_batch(0)
+    y = y.to(torch.int16)
+    SynthesisLoss(build(PROXY_LOSSES[0]), Spy())(x, y)
+    assert given[0] is y
+
+
+def test_multi_center_losses_with_a_part_that_makes_no_classes():
+    class NoForm(Mirror):
+        def synthesize(self, embeddings, labels, proxies, host_labels, generator):
+            rows = torch.arange(len(labels))
+            return SyntheticBatch(-embeddings, labels, embeddings[:0], rows)
+
+    case = next(case for case in PROXY_LOSSES if case.centers == 2)
+    x, y = draw_batch(0)
+    for parts in ([ProxySynthesis(), NoForm()], [NoForm(), ProxySynthesis()], [NoForm(), NoForm()]):
+        SynthesisLoss(build(case), Compose(parts))(x, y).backward()
+    assert x.grad.isfinite().all()
+
+
+def test_new_classes_must_have_as_many_centers_as_real_ones():
+    class OneCenter(Mirror):
+        def synthesize(self, embeddings, labels, proxies, host_labels, generator):
+            rows = torch.arange(len(labels))
+            return SyntheticBatch(-embeddings, labels, proxies[:, 0], rows)
+
+    case = next(case for case in PROXY_LOSSES if case.centers == 2)
+    message = r"`proxies` to be of the form \('E', 2, 8\), as real ones, but got \(5, 8\)"
+    with pytest.raises(ValueError, match=message):
+        SynthesisLoss(build(case), OneCenter())(*draw_batch(0))
 
 
 def test_wrong_embeddings():

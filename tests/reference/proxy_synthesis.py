@@ -2,6 +2,7 @@
 
 import math
 import random
+from fractions import Fraction
 
 import torch
 
@@ -11,14 +12,14 @@ from .order import in_order, unit
 def proxy_synthesis(embeddings, labels, proxies, alpha, mu, generator):
     """Return (rows, their labels, new proxies, their sources), all draws taken from a generator."""
     batch_size, dim = embeddings.shape
-    lambda_ = random.Random(int(torch.randint(2**62, (), generator=generator))).betavariate(
-        alpha, alpha
-    )
+    draws = random.Random(int(torch.randint(2**62, (), generator=generator)))
+    lambda_ = draws.betavariate(alpha, alpha)
+    lambda_ = lambda_ if draws.random() < 0.5 else 1 - lambda_
     direction = torch.randn(dim, dtype=torch.float64, generator=generator)
     order = in_order(embeddings, labels, direction)
 
     pairs = []
-    wanted = int(mu * batch_size)
+    wanted = math.floor(Fraction(str(mu)) * batch_size)
     for _ in range(math.ceil(mu)):
         found = pairing(order, labels, generator)
         missing = wanted - len(pairs)

@@ -212,7 +212,7 @@ def test_statistics_of_the_loss_stay_those_of_the_real_rows():
     plain(x, y)
     loss = with_regularizer(
         case,
-        SphericalEmbeddingExpansion(2, 1.0, collect_stats=True),
+        ProxySynthesis(collect_stats=True),
         collect_stats=True,
         distance=CosineSimilarity(collect_stats=True),
     )
@@ -220,7 +220,7 @@ def test_statistics_of_the_loss_stay_those_of_the_real_rows():
     assert loss.avg_angle == plain.avg_angle != 0
     norm = "initial_avg_query_norm"
     assert getattr(loss.distance, norm) == getattr(plain.distance, norm) != 0
-    assert loss.embedding_regularizer.augmenter.num_rows == 24
+    assert loss.embedding_regularizer.augmenter.num_rows == 12
 
 
 def test_one_object_in_two_losses():
@@ -382,9 +382,69 @@ def test_given_to_something_that_is_no_proxy_loss():
         losses.TripletMarginLoss(embedding_regularizer=regularizer)
 
 
+def test_containers_may_hold_one():
+    regularizer = SynthesisRegularizer(ProxySynthesis())
+    torch.nn.ModuleList([regularizer])
+    torch.nn.ModuleDict({"weight_regularizer": regularizer})
+
+
+def test_called_by_another_loss_than_the_one_that_goes_on():
+    x, y = draw_batch(0)
+    regularizer = SynthesisRegularizer(ProxySynthesis())
+    other = with_regularizer(PROXY_LOSSES[1], ProxySynthesis())
+    message = "only inside of a loss"
+    with announced(HostCall(other, y, None)), pytest.raises(RuntimeError, match=message):
+        regularizer(x)
+    assert current_call() is None
+
+
+def test_announced_ends_after_an_error():
+    with pytest.raises(KeyError), announced(HostCall(build(PROXY_LOSSES[0]), None, None)):
+        raise KeyError
+    assert current_call() is None
+
+
+def test_a_call_left_behind_by_an_interrupt_is_dropped_by_the_next():
+    x, y = draw_batch(0)
+    loss = with_regularizer(PROXY_LOSSES[1], ProxySynthesis())
+    compute = loss.compute_loss
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    loss.compute_loss = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        loss(x, y)
+    loss.compute_loss = compute
+    loss(x, y)
+    assert current_call() is None
+
+
+class NoReduction(reducers.BaseReducer):
+    """Gives a loss for each row."""
+
+    def element_reduction(self, losses, *_):
+        return losses
+
+
+def test_a_reducer_that_gives_a_vector_is_replaced_by_the_default_one():
+    case = next(case for case in PROXY_LOSSES if case.name == "NormalizedSoftmaxLoss")
+    terms = []
+    for reducer in (NoReduction(), None):
+        loss = with_regularizer(case, ProxySynthesis(seed=1), reducer=reducer)
+        if reducer is not None:
+            # PML's MultipleReducers takes scalars alone.
+            loss.reducer = reducer
+        x, y = draw_batch(0)
+        with announced(HostCall(loss, y, None)):
+            terms.append(loss.embedding_regularizer(x))
+    torch.testing.assert_close(*terms)
+    assert terms[0].shape == ()
+
+
 def test_given_as_weight_regularizer():
     regularizer = SynthesisRegularizer(ProxySynthesis())
-    message = "to be the `embedding_regularizer=` of a loss, but got '`weight_regularizer=`'"
+    message = "given to ProxyAnchorLoss as `weight_regularizer`; give it as `embedding_regularizer`"
     with pytest.raises(ValueError, match=message):
         losses.ProxyAnchorLoss(5, 8, weight_regularizer=regularizer)
 
