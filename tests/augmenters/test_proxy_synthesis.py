@@ -1,11 +1,11 @@
 import pytest
 import torch
-from cases import draw_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import proxy_synthesis
 
+from cases import draw_batch
 from pml_synthesis import ProxySynthesis
+from reference import proxy_synthesis
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 

@@ -1,12 +1,12 @@
 import pytest
 import torch
-from cases import draw_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import spherical_embedding_expansion
 
+from cases import draw_batch
 from pml_synthesis import SphericalEmbeddingExpansion
 from pml_synthesis.schedules import CosineSchedule
+from reference import spherical_embedding_expansion
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 

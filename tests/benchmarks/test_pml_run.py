@@ -12,13 +12,13 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from benchmarks.models import ConvTrunk, LinearEmbedder, PixelTrunk
+from few_glyphs import few_glyphs
 from pml_synthesis import (
     ProxySynthesis,
     SphericalEmbeddingExpansion,
     SynthesisLoss,
     SynthesisRegularizer,
 )
-from few_glyphs import few_glyphs
 
 TRAIN_CLASSES, TEST_CLASSES = 60, 40
 SIZE = 32  # of the embeddings

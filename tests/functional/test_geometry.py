@@ -2,7 +2,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import complete, expand, simplex
 
 from pml_synthesis.functional import (
     interpolate,
@@ -13,6 +12,7 @@ from pml_synthesis.functional import (
     simplex_vertices,
     spherical_expansion,
 )
+from reference import complete, expand, simplex
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 seeds = st.integers(0, 10_000)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from ranks import LOSSES, train, train_as_rank
 
 WORLD_SIZE = 2

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from cases import PROXY_LOSSES, draw_batch
 from pytorch_metric_learning import losses
 
+from cases import PROXY_LOSSES, draw_batch
 from pml_synthesis import (
     ProxySynthesis,
     SphericalEmbeddingExpansion,

@@ -2,12 +2,11 @@ import copy
 
 import pytest
 import torch
-from cases import PROXY_LOSSES, REDUCERS, draw_batch
 from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 from pytorch_metric_learning.utils import distributed
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
-from reference import joined_loss, synthetic_parts
 
+from cases import PROXY_LOSSES, REDUCERS, draw_batch
 from pml_synthesis import (
     BaseAugmenter,
     Compose,
@@ -18,6 +17,7 @@ from pml_synthesis import (
 )
 from pml_synthesis.losses.evaluation import call_weight
 from pml_synthesis.losses.proxy_bindings import find_binding
+from reference import joined_loss, synthetic_parts
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 NUM_CLASSES, DIM = 5, 8

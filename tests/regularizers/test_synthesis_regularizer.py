@@ -5,13 +5,12 @@ import weakref
 
 import pytest
 import torch
-from cases import PROXY_LOSSES, REDUCERS, draw_batch
 from pytorch_metric_learning import losses, reducers, regularizers
 from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils import distributed
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
-from reference import synthetic_loss, synthetic_parts
 
+from cases import PROXY_LOSSES, REDUCERS, draw_batch
 from pml_synthesis import (
     Compose,
     ProxySynthesis,
@@ -20,6 +19,7 @@ from pml_synthesis import (
     SynthesisRegularizer,
 )
 from pml_synthesis.losses.host_calls import HostCall, announced, current_call
+from reference import synthetic_loss, synthetic_parts
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 NUM_CLASSES, DIM, WEIGHT = 5, 8, 0.2
