@@ -12,6 +12,7 @@ from pml_synthesis.functional import (
     simplex_vertices,
     spherical_expansion,
 )
+from pml_synthesis.functional.precision import finest_dtype, working_dtype
 from reference import complete, expand, simplex
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
@@ -179,6 +180,16 @@ def test_half_precision_is_computed_in_float32(dtype):
     expected = spherical_expansion(z.float(), w.float(), frame, signs).to(dtype)
     assert torch.equal(spherical_expansion(z, w, frame, signs), expected)
     assert torch.equal(interpolate(z, w, 0.3), interpolate(z.float(), w.float(), 0.3).to(dtype))
+
+
+def test_working_and_finest_dtypes():
+    half, single, double = (
+        torch.zeros(1, dtype=t) for t in (torch.half, torch.float, torch.double)
+    )
+    assert working_dtype(half, half) == torch.float32
+    assert working_dtype(half, double) == working_dtype(double, single) == torch.float64
+    assert finest_dtype(torch.device("cpu")) == torch.float64
+    assert finest_dtype(torch.device("mps")) == torch.float32
 
 
 @settings(max_examples=100, deadline=None)
