@@ -10,9 +10,9 @@ import torch
 from torch import Generator, Tensor
 
 from .._checks import expect, is_number
-from ..functional import class_distinct_pairs, interpolate, row_order
+from ..functional import class_distinct_pairs, interpolate_with_weights, row_order
 from .base_augmenter import BaseAugmenter
-from .synthetic_batch import SyntheticBatch
+from .synthetic_batch import Mixture, SyntheticBatch
 
 
 class ProxySynthesis(BaseAugmenter):
@@ -97,11 +97,19 @@ class ProxySynthesis(BaseAugmenter):
             self.mixing_weight = weight
             self.num_rows = len(rows)
             self.num_classes = len(codes)
+        mixed_rows, row_weights = interpolate_with_weights(
+            embeddings[rows], embeddings[partners], weight
+        )
+        mixed_proxies, class_weights = interpolate_with_weights(
+            proxies[first], proxies[second], weight
+        )
         return SyntheticBatch(
-            embeddings=interpolate(embeddings[rows], embeddings[partners], weight),
+            embeddings=mixed_rows,
             labels=num_classes + new_class.to(device),
-            proxies=interpolate(proxies[first], proxies[second], weight),
+            proxies=mixed_proxies,
             source=rows,
+            row_mixture=Mixture(rows, partners, row_weights),
+            class_mixture=Mixture(first, second, class_weights),
         )
 
     def _draw_pairs(self, sorted_labels: Tensor, generator: Generator) -> Tensor:

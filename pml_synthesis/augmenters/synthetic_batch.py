@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .._checks import expect, is_integer_dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    r"""Says that synthetic directions are mixes of two real ones each.
+
+    .. math:: \tilde v_n = w_{n0} N(v_{i_n}) + w_{n1} N(v_{j_n})
+
+    A loss can then mix the cosines of the real ones, which is faster than to compute new ones.
+
+    Args:
+        first: i, int64, [N].
+        second: j, int64, [N].
+        weights: w, [N, 2], or [N, K, 2] for classes of K centres, which are mixed centre by centre.
+    """
+
+    first: Tensor
+    second: Tensor
+    weights: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +42,8 @@ class SyntheticBatch:
             E may be 0.
         source: int64, [M]: the row of the real batch that each synthetic row came from, whose mined
             weight and class weight it inherits.
+        row_mixture: how the rows are mixed from real rows, if they are; saves time in the loss.
+        class_mixture: how the new proxies are mixed from real ones, if they are; likewise.
 
     Raises:
         ValueError: if lengths or widths do not fit together, or labels are no integers.
@@ -37,6 +58,8 @@ class SyntheticBatch:
     labels: Tensor
     proxies: Tensor
     source: Tensor
+    row_mixture: Mixture | None = None
+    class_mixture: Mixture | None = None
 
     def __post_init__(self) -> None:
         expect(
@@ -63,9 +86,7 @@ class SyntheticBatch:
 
     def to(self, dtype: torch.dtype) -> SyntheticBatch:
         """Return the batch with rows and proxies in another dtype."""
-        return SyntheticBatch(
-            self.embeddings.to(dtype), self.labels, self.proxies.to(dtype), self.source
-        )
+        return replace(self, embeddings=self.embeddings.to(dtype), proxies=self.proxies.to(dtype))
 
     @classmethod
     def empty(cls, embeddings: Tensor, proxies: Tensor | None = None) -> SyntheticBatch:

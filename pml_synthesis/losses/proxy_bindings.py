@@ -55,6 +55,8 @@ class ProxyBinding:
 
     def extended_weight(self, weight: Tensor, new_proxies: Tensor) -> Tensor:
         """Return a weight of the loss with new classes, [E, D] or [E, K, D], behind it."""
+        if len(new_proxies) == 0:
+            return weight
         rows = new_proxies.flatten(0, -2).movedim(0, self.class_dim)
         return torch.cat([weight, rows], dim=self.class_dim)
 

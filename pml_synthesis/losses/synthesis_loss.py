@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from .evaluation import (
     with_norms,
 )
 from .host_calls import HostCall, announced
+from .joined_cosines import KnownCosines, cosines_suffice, joined_cosines, stand_in
 from .mined_tuples import mined_weights_inherited, repeat_for_synthetic
 from .proxy_bindings import ProxyBinding, find_binding, require_binding
 
@@ -153,18 +155,23 @@ class SynthesisLoss(BaseMetricLossFunction):
 
         replaced = self._regularizers_of_real(binding, embeddings, labels, indices_tuple)
         replaced["reducer"] = _ReducerByRealLabels(self.loss.reducer, labels[real_rows])
-        with attributes_replaced(self.loss, **replaced):
+        with ExitStack() as during_the_call:
+            during_the_call.enter_context(attributes_replaced(self.loss, **replaced))
             if binding is None:
                 tuples = repeat_for_synthetic(indices_tuple, batch.source, len(embeddings))
                 return self.loss(rows, row_labels, tuples, ref_emb, ref_labels)
+            during_the_call.enter_context(mined_weights_inherited(labels, real_rows))
             weight = call_weight(self.loss, binding, embeddings)
-            with mined_weights_inherited(labels, real_rows):
-                return evaluate_with_weight(
-                    self.loss,
-                    binding,
-                    binding.extended_weight(weight, new_proxies),
-                    lambda: self.loss(rows, row_labels, indices_tuple),
-                )
+            if batch.num_new_classes and cosines_suffice(self.loss, weight, embeddings):
+                cosines = joined_cosines(batch, binding, weight, embeddings)
+                known = KnownCosines(self.loss.distance, cosines)
+                during_the_call.enter_context(attributes_replaced(self.loss, distance=known))
+                weight = stand_in(weight, cosines.shape[1], binding.class_dim)
+            else:
+                weight = binding.extended_weight(weight, new_proxies)
+            return evaluate_with_weight(
+                self.loss, binding, weight, lambda: self.loss(rows, row_labels, indices_tuple)
+            )
 
     def _regularizers_of_real(
         self,

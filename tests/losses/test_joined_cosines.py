@@ -1,0 +1,187 @@
+import pytest
+import torch
+from pytorch_metric_learning import distances, losses
+
+from cases import PROXY_LOSSES, draw_batch
+from pml_synthesis import (
+    BaseAugmenter,
+    Compose,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SynthesisLoss,
+    SyntheticBatch,
+)
+from pml_synthesis.losses import joined_cosines, synthesis_loss
+from pml_synthesis.losses.joined_cosines import cosines_suffice
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+NUM_CLASSES, DIM = 5, 8
+FAST = [case for case in PROXY_LOSSES if case.loss_class in joined_cosines._LOSSES]
+
+
+class Random(BaseAugmenter):
+    """Makes rows and classes that are mixes of nothing, of any norm."""
+
+    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
+        new = torch.randn(3, *proxies.shape[1:], dtype=proxies.dtype, generator=generator)
+        rows = 2 * embeddings + torch.randn(embeddings.shape, generator=generator)
+        new_labels = len(proxies) + torch.arange(len(labels)) % 3
+        return SyntheticBatch(rows, new_labels, 3 * new, torch.arange(len(labels)))
+
+
+AUGMENTERS = {
+    "ps": lambda: ProxySynthesis(seed=1),
+    "ps mu 2.5": lambda: ProxySynthesis(mu=2.5, seed=1),
+    "random": lambda: Random(seed=1),
+    "compose": lambda: Compose(
+        [ProxySynthesis(seed=1), SphericalEmbeddingExpansion(3, 0.5, detach=False, seed=1)]
+    ),
+}
+all_augmenters = pytest.mark.parametrize("augmenter", AUGMENTERS.values(), ids=AUGMENTERS)
+fast_losses = pytest.mark.parametrize("case", FAST, ids=lambda case: case.name)
+
+
+def build(case, **kwargs):
+    torch.manual_seed(0)
+    return case.build(NUM_CLASSES, DIM, **kwargs).double()
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Which path was taken by each joined call: True for the fast one."""
+    paths = []
+
+    def noting(*args):
+        paths.append(cosines_suffice(*args))
+        return paths[-1]
+
+    monkeypatch.setattr(synthesis_loss, "cosines_suffice", noting)
+    return paths
+
+
+def general(monkeypatch):
+    monkeypatch.setattr(synthesis_loss, "cosines_suffice", lambda *_: False)
+
+
+@fast_losses
+@all_augmenters
+@pytest.mark.parametrize("order", ["random", "sorted", "dominated"])
+@pytest.mark.parametrize("hostile", ["", "zero proxy", "tiny proxy", "zero row", "equal"])
+def test_equals_the_general_path(case, augmenter, order, hostile, monkeypatch, taken):
+    x, y = draw_batch(0, order=order)
+    loss = build(case)
+    weight = getattr(loss, case.weight)
+    with torch.no_grad():
+        proxies = weight.movedim(case.class_dim, 0)
+        if "proxy" in hostile:
+            proxies[2] *= 0 if hostile == "zero proxy" else 1e-14
+        if hostile == "zero row":
+            x[3] = 0
+        if hostile == "equal" and "Arc" not in case.name:
+            x[3] = 5 * proxies[y[3] * case.centers]
+    value = SynthesisLoss(loss, augmenter())(x, y)
+    gradients = torch.autograd.grad(value, [x, weight])
+    assert taken == [True]
+
+    if "proxy" in hostile and case.name in ("ProxyNCALoss", "NormalizedSoftmaxLoss"):
+        # Without a length, a proxy is no unit vector, and PML's own formula another one.
+        assert value.isfinite() and all(gradient.isfinite().all() for gradient in gradients)
+        return
+    general(monkeypatch)
+    expected = SynthesisLoss(loss, augmenter())(x, y)
+    torch.testing.assert_close(value, expected, **CLOSE)
+    for got, wanted in zip(gradients, torch.autograd.grad(expected, [x, weight]), strict=True):
+        if hostile in ("zero proxy", "tiny proxy", "zero row"):
+            # The gradient of a direction without a length is as large as 1 / 1e-12.
+            torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-9 * wanted.abs().max())
+        else:
+            torch.testing.assert_close(got, wanted, **CLOSE)
+
+
+@fast_losses
+def test_equals_the_general_path_in_float32(case, monkeypatch, taken):
+    x, y = draw_batch(0, batch_size=40, dtype=torch.float32)
+    loss = build(case).float()
+    value = SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y)
+    assert taken == [True]
+    general(monkeypatch)
+    expected = SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y)
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
+
+
+@fast_losses
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_does_not_reach_the_cosines(case, dtype):
+    x, y = draw_batch(0, dtype=torch.float32)
+    loss = build(case).float()
+    value = SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y)
+    with torch.autocast("cpu", dtype):
+        under_autocast = SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y)
+    torch.testing.assert_close(under_autocast, value, rtol=1e-5, atol=1e-5)
+
+
+def with_distance(loss_class, distance):
+    return loss_class(NUM_CLASSES, DIM, distance=distance)
+
+
+OTHERS = {
+    "uses norms": lambda: losses.SphereFaceLoss(NUM_CLASSES, DIM),
+    "has no distance": lambda: losses.P2SGradLoss(DIM, NUM_CLASSES),
+    "is a subclass": lambda: type("Mine", (losses.ArcFaceLoss,), {})(NUM_CLASSES, DIM),
+    "distance not squared": lambda: with_distance(
+        losses.ProxyNCALoss, distances.LpDistance(power=1)
+    ),
+    "another norm": lambda: with_distance(losses.ProxyNCALoss, distances.LpDistance(p=1, power=2)),
+    "another distance": lambda: with_distance(losses.ProxyNCALoss, distances.SNRDistance()),
+    "does not normalise": lambda: with_distance(
+        losses.NormalizedSoftmaxLoss, distances.DotProductSimilarity(normalize_embeddings=False)
+    ),
+    "records statistics": lambda: with_distance(
+        losses.ArcFaceLoss, distances.CosineSimilarity(collect_stats=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("make", OTHERS.values(), ids=OTHERS)
+def test_other_losses_take_the_general_path(make, taken):
+    x, y = draw_batch(0, dtype=torch.float32)
+    assert SynthesisLoss(make(), ProxySynthesis())(x, y).isfinite()
+    assert taken == [False]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_takes_the_general_path(dtype, taken):
+    x, y = draw_batch(0, dtype=dtype)
+    SynthesisLoss(losses.ArcFaceLoss(NUM_CLASSES, DIM), ProxySynthesis())(x, y)
+    assert taken == [False]
+
+
+def test_gradcheck():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(4, 6, dtype=torch.float64, generator=generator, requires_grad=True)
+    columns = torch.randn(6, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    torch.autograd.gradcheck(joined_cosines._Cosines.apply, (rows, columns))
+    cosines = torch.randn(4, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    i, j = torch.tensor([0, 2, 0]), torch.tensor([1, 1, 3])
+    v = torch.rand(3, 2, dtype=torch.float64, generator=generator, requires_grad=True)
+    a, b = torch.tensor([0, 1]), torch.tensor([2, 2])
+    w = torch.rand(2, 2, dtype=torch.float64, generator=generator, requires_grad=True)
+    torch.autograd.gradcheck(joined_cosines._Mixed.apply, (cosines, i, j, v, a, b, w))
+
+
+def test_no_copy_of_the_proxies_is_made():
+    """The largest tensor that autograd keeps is the weight itself or of B + M rows."""
+    num_classes, dim, batch_size = 4000, 64, 16
+    loss = losses.NormalizedSoftmaxLoss(num_classes, dim)
+    x, y = draw_batch(0, batch_size, num_classes, dim, dtype=torch.float32)
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        SynthesisLoss(loss, ProxySynthesis())(x, y)
+    kept.pop(loss.W.data_ptr())
+    assert max(kept.values()) <= 4 * 2 * batch_size * (num_classes + batch_size)
