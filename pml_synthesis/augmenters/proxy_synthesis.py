@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from .._checks import expect, is_number
-from ..functional import class_distinct_pairs, interpolate_with_weights, row_order
+from ..functional import class_distinct_pairs, interpolate_with_norms, row_order
 from .base_augmenter import BaseAugmenter
 from .synthetic_batch import Mixture, SyntheticBatch
 
@@ -97,19 +97,15 @@ class ProxySynthesis(BaseAugmenter):
             self.mixing_weight = weight
             self.num_rows = len(rows)
             self.num_classes = len(codes)
-        mixed_rows, row_weights = interpolate_with_weights(
-            embeddings[rows], embeddings[partners], weight
-        )
-        mixed_proxies, class_weights = interpolate_with_weights(
-            proxies[first], proxies[second], weight
-        )
+        new_rows, row_norms = interpolate_with_norms(embeddings[rows], embeddings[partners], weight)
+        new_proxies, norms = interpolate_with_norms(proxies[first], proxies[second], weight)
         return SyntheticBatch(
-            embeddings=mixed_rows,
+            embeddings=new_rows,
             labels=num_classes + new_class.to(device),
-            proxies=mixed_proxies,
+            proxies=new_proxies,
             source=rows,
-            row_mixture=Mixture(rows, partners, row_weights),
-            class_mixture=Mixture(first, second, class_weights),
+            row_mixture=Mixture(rows, partners, weight, row_norms),
+            class_mixture=Mixture(first, second, weight, norms),
         )
 
     def _draw_pairs(self, sorted_labels: Tensor, generator: Generator) -> Tensor:

@@ -13,21 +13,23 @@ from .._checks import expect, is_integer_dtype
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    r"""Says that synthetic directions are mixes of two real ones each.
+    r"""Says that unit vectors are mixes of two real ones each.
 
-    .. math:: \tilde v_n = w_{n0} N(v_{i_n}) + w_{n1} N(v_{j_n})
+    .. math:: \tilde v_n = (\lambda N(v_{i_n}) + (1 - \lambda) N(v_{j_n})) / c_n
 
     A loss can then mix the cosines of the real ones, which is faster than to compute new ones.
 
     Args:
         first: i, int64, [N].
         second: j, int64, [N].
-        weights: w, [N, 2], or [N, K, 2] for classes of K centres, which are mixed centre by centre.
+        weight: lambda, in [0, 1].
+        norms: c, [N], or [N, K] for classes of K centres, which are mixed centre by centre.
     """
 
     first: Tensor
     second: Tensor
-    weights: Tensor
+    weight: float
+    norms: Tensor
 
 
 @dataclass(frozen=True, eq=False)

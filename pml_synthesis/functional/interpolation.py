@@ -31,16 +31,14 @@ def interpolate(first: Tensor, second: Tensor, weight: float) -> Tensor:
         >>> interpolate(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 5.0]]), 0.5)
         tensor([[0.7071, 0.7071]])
     """
-    mixed, _ = interpolate_with_weights(first, second, weight)
+    mixed, _ = interpolate_with_norms(first, second, weight)
     return mixed.to(first.dtype)
 
 
-def interpolate_with_weights(first: Tensor, second: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-    r"""Mix like :func:`interpolate`, and say what the two unit vectors weigh in the result.
+def interpolate_with_norms(first: Tensor, second: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    r"""Mix like :func:`interpolate`, and return the norm of the mix beside it.
 
-    .. math::
-        \tilde v = w_0 N(a) + w_1 N(b), \quad
-        w = (\lambda, 1 - \lambda) / \lVert \lambda N(a) + (1 - \lambda) N(b) \rVert
+    .. math:: \lVert \lambda N(a) + (1 - \lambda) N(b) \rVert
 
     Args:
         first: a, shape [..., D].
@@ -48,17 +46,18 @@ def interpolate_with_weights(first: Tensor, second: Tensor, weight: float) -> tu
         weight: lambda, in [0, 1].
 
     Returns:
-        The unit vectors, [..., D], and the weights, [..., 2], both in float32 at least.
+        The unit vectors, [..., D], and the norms before they were divided by them, [...], 1e-12 at
+        least. Both in float32 at least.
 
     Example:
         >>> import torch
         >>> axes = torch.eye(2)
-        >>> interpolate_with_weights(axes[0], axes[1], 0.5)
-        (tensor([0.7071, 0.7071]), tensor([0.7071, 0.7071]))
+        >>> interpolate_with_norms(axes[0], axes[1], 0.5)
+        (tensor([0.7071, 0.7071]), tensor(0.7071))
     """
     dtype = working_dtype(first, second)
     a, b = normalize(first.to(dtype), dim=-1), normalize(second.to(dtype), dim=-1)
-    mixed = weight * a + (1 - weight) * b
-    # As normalize does, a zero vector stays zero.
-    norm = torch.linalg.vector_norm(mixed, dim=-1, keepdim=True).clamp_min(1e-12)
-    return mixed / norm, torch.cat([weight / norm, (1 - weight) / norm], dim=-1)
+    mixed = torch.lerp(b, a, weight)
+    # As in normalize, a zero vector stays zero.
+    norms = torch.linalg.vector_norm(mixed, dim=-1).clamp_min(1e-12)
+    return mixed / norms.unsqueeze(-1), norms

@@ -7,6 +7,7 @@ written out; and where the augmenter says that it mixes real rows and classes, s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -72,25 +73,10 @@ def joined_cosines(
             rows = normalize(torch.cat([embeddings, batch.embeddings]))
             new_columns = batch.proxies.flatten(0, -2).T
             return torch.cat([_cosines(rows, columns), _cosines(rows, new_columns)], dim=1)
-        return _mix(
-            _cosines(normalize(embeddings), columns), batch.row_mixture, batch.class_mixture
-        )
-
-
-def _cosines(rows: Tensor, columns: Tensor) -> Tensor:
-    return _Cosines.apply(rows, columns)
-
-
-def _mix(cosines: Tensor, in_rows: Mixture, in_classes: Mixture) -> Tensor:
-    weights, first, second = in_classes.weights, in_classes.first, in_classes.second
-    if weights.ndim == 3:
-        # The columns of a class's centres stand side by side.
-        centers = torch.arange(weights.shape[1], device=first.device)
-        first = (first.unsqueeze(1) * len(centers) + centers).flatten()
-        second = (second.unsqueeze(1) * len(centers) + centers).flatten()
-        weights = weights.flatten(0, 1)
-    rows = in_rows.first, in_rows.second, in_rows.weights
-    return _Mixed.apply(cosines, *rows, first, second, weights)
+        in_rows = _Mix.of(batch.row_mixture, batch.embeddings)
+        in_columns = _Mix.of(batch.class_mixture, batch.proxies)
+        joined: Tensor = _MixedCosines.apply(normalize(embeddings), columns, in_rows, in_columns)
+        return joined
 
 
 def stand_in(weight: Tensor, num_proxies: int, class_dim: int) -> Tensor:
@@ -119,69 +105,104 @@ class KnownCosines(Module):
         return self.matrix
 
 
-class _Cosines(torch.autograd.Function):
-    """The cosines of unit rows x, [B, D], to columns w, [D, C]: s = x w / |w|."""
+def _cosines(rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the cosines of unit rows, [B, D], to columns of any length, [D, C]."""
+    lengths = torch.linalg.vector_norm(columns, dim=0).clamp_min(_EPS)
+    return (rows @ columns) / lengths
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """Unit vectors v = (lambda a + (1 - lambda) b) / c, and where a and b are among the real ones.
+
+    Args:
+        first: of a, [N].
+        second: of b, [N].
+        shares: lambda / c and (1 - lambda) / c, each [N].
+        vectors: v, [N, D].
+    """
+
+    first: Tensor
+    second: Tensor
+    shares: tuple[Tensor, Tensor]
+    vectors: Tensor
+
+    @classmethod
+    def of(cls, mixture: Mixture, vectors: Tensor) -> _Mix:
+        first, second, norms = mixture.first, mixture.second, mixture.norms.detach().to(vectors)
+        if norms.ndim == 2:
+            # The K centres of a class stand side by side.
+            centers = torch.arange(norms.shape[1], device=first.device)
+            first = (first.unsqueeze(1) * len(centers) + centers).flatten()
+            second = (second.unsqueeze(1) * len(centers) + centers).flatten()
+            norms = norms.flatten()
+        shares = mixture.weight / norms, (1 - mixture.weight) / norms
+        return cls(first, second, shares, vectors.detach().flatten(0, -2))
+
+    def along(self, grad_first: Tensor, grad_second: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of a and b that come through c, [N, D], from those of the shares."""
+        # c is the length of lambda a + (1 - lambda) b: its gradients are lambda v, (1 - lambda) v.
+        u, w = self.shares
+        through = -(grad_first * u + grad_second * w)
+        return (through * u).unsqueeze(1) * self.vectors, (through * w).unsqueeze(1) * self.vectors
+
+
+class _MixedCosines(torch.autograd.Function):
+    """Cosines of real and mixed unit rows to real and mixed columns, [B + M, C + E].
+
+    The first block is s = x w / |w|; its rows and columns are mixed to the others.
+    """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, columns: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(columns, dim=0).clamp_min(_EPS)
-        cosines = (rows @ columns).div_(norm)
-        ctx.save_for_backward(rows, columns, norm, cosines)
-        return cosines
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        rows, columns, norm, cosines = ctx.saved_tensors
-        # d s / d w = (x - s w / |w|) / |w|; the second term is that of the norm.
-        along = torch.where(norm > _EPS, (grad * cosines).sum(dim=0) / norm**2, 0)
-        grad = grad / norm
-        # In the layout of the weight, whichever it is.
-        grad_columns = rows.T @ grad if columns.is_contiguous() else (grad.T @ rows).T
-        return grad @ columns.T, grad_columns.addcmul_(columns, along, value=-1)
-
-
-class _Mixed(torch.autograd.Function):
-    """Cosines of rows to columns, [B, C], and beside them those of mixed rows and columns."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        cosines: Tensor,
-        i: Tensor,
-        j: Tensor,
-        row_weights: Tensor,
-        a: Tensor,
-        b: Tensor,
-        column_weights: Tensor,
-    ) -> Tensor:
-        rows, columns = cosines.shape
-        joined = cosines.new_empty(rows + len(i), columns + len(a))
-        real = joined[:, :columns]
-        real[:rows] = cosines
-        v, w = row_weights.T.unsqueeze(2)
-        torch.mul(cosines[i], v, out=real[rows:]).addcmul_(cosines[j], w)
-        v, w = column_weights.T
-        torch.mul(real[:, a], v, out=joined[:, columns:]).addcmul_(real[:, b], w)
-        ctx.shape = cosines.shape
-        ctx.save_for_backward(joined, i, j, row_weights, a, b, column_weights)
+    def forward(ctx: Any, rows: Tensor, columns: Tensor, in_rows: _Mix, in_columns: _Mix) -> Tensor:
+        lengths = torch.linalg.vector_norm(columns, dim=0).clamp_min(_EPS)
+        cosines = (rows @ columns).div_(lengths)
+        (num_rows, num_columns), extra = cosines.shape, (len(in_rows.first), len(in_columns.first))
+        joined = cosines.new_empty(num_rows + extra[0], num_columns + extra[1])
+        real = joined[:, :num_columns]
+        real[:num_rows] = cosines
+        u, w = in_rows.shares
+        mixed = cosines[in_rows.first].mul_(u.unsqueeze(1))
+        real[num_rows:] = mixed.addcmul_(cosines[in_rows.second], w.unsqueeze(1))
+        u, w = in_columns.shares
+        mixed = real[:, in_columns.first].mul_(u)
+        joined[:, num_columns:] = mixed.addcmul_(real[:, in_columns.second], w)
+        ctx.mixes = in_rows, in_columns
+        ctx.save_for_backward(rows, columns, lengths, joined)
         return joined
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        joined, i, j, row_weights, a, b, column_weights = ctx.saved_tensors
-        rows, columns = ctx.shape
-        # From mixed columns to real ones, then from mixed rows to real ones.
-        mixed, real = grad[:, columns:], grad[:, :columns].clone()
-        v, w = column_weights.T
-        real.index_add_(1, a, mixed * v).index_add_(1, b, mixed * w)
-        of_columns = [(mixed * joined[:, k]).sum(dim=0) for k in (a, b)]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        rows, columns, lengths, joined = ctx.saved_tensors
+        in_rows, in_columns = ctx.mixes
+        num_rows, num_columns = len(rows), len(lengths)
 
-        mixed, real = real[rows:], real[:rows]
-        v, w = row_weights.T.unsqueeze(2)
-        of_rows = [(mixed * joined[k, :columns]).sum(dim=1) for k in (i, j)]
-        real.index_add_(0, i, mixed * v).index_add_(0, j, mixed * w)
-        of_weights = (torch.stack(of, dim=1) for of in (of_rows, of_columns))
-        grad_rows, grad_columns = of_weights
-        return real, None, None, grad_rows, None, None, grad_columns
+        # Back from the mixed columns to the real ones, then from the mixed rows.
+        real, mixed = grad[:, :num_columns].clone(), grad[:, num_columns:]
+        u, w = in_columns.shares
+        ends = in_columns.first, in_columns.second
+        real.index_add_(1, ends[0], mixed * u).index_add_(1, ends[1], mixed * w)
+        of_columns = in_columns.along(*((mixed * joined[:, end]).sum(dim=0) for end in ends))
+        real, mixed = real[:num_rows], real[num_rows:]
+        cosines = joined[:num_rows, :num_columns]
+        u, w = in_rows.shares
+        ends = in_rows.first, in_rows.second
+        of_rows = in_rows.along(*((mixed * cosines[end]).sum(dim=1) for end in ends))
+        real.index_add_(0, ends[0], mixed * u.unsqueeze(1))
+        real.index_add_(0, ends[1], mixed * w.unsqueeze(1))
+
+        # Back from the cosines: d s / d w = (x - s w / |w|) / |w|, where the second term is |w|'s.
+        along = (real * cosines).sum(dim=0).div_(lengths**2)
+        real = real.div_(lengths)
+        grad_rows = real @ columns.T
+        # In the layout of the weight, whichever it is.
+        grad_columns = rows.T @ real if columns.is_contiguous() else (real.T @ rows).T
+        grad_columns.addcmul_(columns, along, value=-1)
+        for k, (end, of_end) in enumerate(zip(ends, of_rows, strict=True)):
+            grad_rows.index_add_(0, end, of_end)
+            end, of_end = (in_columns.first, in_columns.second)[k], of_columns[k]
+            unit = columns[:, end].T / lengths[end].unsqueeze(1)
+            across = of_end - (of_end * unit).sum(dim=1, keepdim=True) * unit
+            grad_columns.index_add_(1, end, (across / lengths[end].unsqueeze(1)).T)
+        return grad_rows, grad_columns, None, None
