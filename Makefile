@@ -5,11 +5,14 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CONFIG ?= benchmarks/configs/glyphs.yaml
 
-.PHONY: bench test lint types clean
+.PHONY: bench speed test lint types clean
 
 # A variant or setting of the benchmark is given as `make bench ARGS="data.root=path"`.
 bench: $(READY)
 	$(BIN)/python -m benchmarks compare $(CONFIG) $(ARGS)
+
+speed: $(READY)
+	$(BIN)/python -m benchmarks.speed
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)

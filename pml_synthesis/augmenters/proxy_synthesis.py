@@ -90,22 +90,23 @@ class ProxySynthesis(BaseAugmenter):
         codes, new_class = torch.unique(
             class_pairs[0] * num_classes + class_pairs[1], return_inverse=True
         )
-        first, second = (codes // num_classes).to(device), (codes % num_classes).to(device)
-        rows, partners = row_order(embeddings, labels, direction)[pairs.to(device)]
+        classes = torch.stack([codes // num_classes, codes % num_classes]).to(device)
+        rows = row_order(embeddings, labels, direction)[pairs.to(device)]
 
         if self.collect_stats:
             self.mixing_weight = weight
-            self.num_rows = len(rows)
+            self.num_rows = rows.shape[1]
             self.num_classes = len(codes)
-        new_rows, row_norms = interpolate_with_norms(embeddings[rows], embeddings[partners], weight)
-        new_proxies, norms = interpolate_with_norms(proxies[first], proxies[second], weight)
+        # Both rows of all pairs at once: their gradient is then added up once.
+        new_rows, row_norms = interpolate_with_norms(*embeddings[rows], weight)
+        new_proxies, class_norms = interpolate_with_norms(*proxies[classes], weight)
         return SyntheticBatch(
             embeddings=new_rows,
             labels=num_classes + new_class.to(device),
             proxies=new_proxies,
-            source=rows,
-            row_mixture=Mixture(rows, partners, weight, row_norms),
-            class_mixture=Mixture(first, second, weight, norms),
+            source=rows[0],
+            row_mixture=Mixture(*rows, weight, row_norms),
+            class_mixture=Mixture(*classes, weight, class_norms),
         )
 
     def _draw_pairs(self, sorted_labels: Tensor, generator: Generator) -> Tensor:

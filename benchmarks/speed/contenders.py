@@ -1,0 +1,96 @@
+"""What is compared: the bare loss, the loss with as many rows and classes as ours, and ours."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from pytorch_metric_learning import losses
+from torch import Tensor, nn
+
+from benchmarks.speed.measure import Step
+from pml_synthesis import (
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SynthesisLoss,
+    SynthesisRegularizer,
+)
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+LOSSES: dict[str, Callable[..., nn.Module]] = {
+    "norm-softmax": losses.NormalizedSoftmaxLoss,
+    "Proxy-NCA": losses.ProxyNCALoss,
+    "ArcFace": losses.ArcFaceLoss,
+    "Proxy-Anchor": losses.ProxyAnchorLoss,
+    "CosFace": losses.CosFaceLoss,
+    "SubCenterArcFace": partial(losses.SubCenterArcFaceLoss, sub_centers=2),
+    "SoftTriple": partial(losses.SoftTripleLoss, centers_per_class=2),
+    "SphereFace": losses.SphereFaceLoss,
+    "LargeMarginSoftmax": losses.LargeMarginSoftmaxLoss,
+    "P2SGrad": lambda num_classes, embedding_size: losses.P2SGradLoss(embedding_size, num_classes),
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """B rows of D numbers, of C classes."""
+
+    rows: int
+    dim: int
+    classes: int
+
+
+def build(loss: str, num_classes: int, size: Size, **options: object) -> nn.Module:
+    """Return a loss of so many classes."""
+    made = LOSSES[loss](num_classes=num_classes, embedding_size=size.dim, **options)
+    return made.to(DEVICE)
+
+
+def batch(rows: int, size: Size, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Return embeddings, a leaf, and labels, each class once if there are enough."""
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(rows, size.dim, generator=generator).to(DEVICE).requires_grad_()
+    return embeddings, (torch.arange(rows) % num_classes).to(DEVICE)
+
+
+def step(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> Step:
+    """Return forward and backward with gradients to embeddings and proxies."""
+
+    def forward_and_backward() -> None:
+        embeddings.grad = None
+        loss.zero_grad()
+        loss(embeddings, labels).backward()
+
+    return forward_and_backward
+
+
+def proxy_synthesis_steps(loss: str, size: Size) -> dict[str, Step]:
+    """Return the contenders of a step with PS: bare, plain-big and ours."""
+    return {name: proxy_synthesis_step(name, loss, size) for name in ("bare", "plain-big", "ours")}
+
+
+def proxy_synthesis_step(contender: str, loss: str, size: Size) -> Step:
+    """Return one of them; plain-big is a plain batch of B + M rows and C + E classes."""
+    if contender == "bare":
+        return step(build(loss, size.classes, size), *batch(size.rows, size, size.classes))
+    if contender == "plain-big":
+        classes = size.classes + size.rows
+        return step(build(loss, classes, size), *batch(2 * size.rows, size, classes))
+    ours = SynthesisLoss(build(loss, size.classes, size), ProxySynthesis())
+    return step(ours, *batch(size.rows, size, size.classes))
+
+
+def expansion_steps(loss: str, size: Size, num_expansions: int) -> dict[str, Step]:
+    """Return ours with SEE on all rows, and the bare loss on B and on B K rows, these constant."""
+    see = SphericalEmbeddingExpansion(num_expansions, fraction=1.0)
+    ours = build(loss, size.classes, size, embedding_regularizer=SynthesisRegularizer(see))
+    rows = batch(size.rows, size, size.classes)
+    more, labels = batch(size.rows * num_expansions, size, size.classes)
+    bare = build(loss, size.classes, size)
+    first, second = step(bare, *rows), step(bare, more.detach(), labels)
+
+    def both() -> None:
+        first()
+        second()
+
+    return {"bare on both": both, "ours": step(ours, *rows)}

@@ -1,0 +1,58 @@
+"""Both methods in the manner of research code, with Python loops over rows."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pml_synthesis.functional import simplex_vertices
+
+
+def proxy_synthesis(
+    embeddings: Tensor, labels: Tensor, proxies: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Swap equal neighbours apart, pair each row with the one before; rows, labels, proxies."""
+    order = torch.randperm(len(labels)).tolist()
+    y = labels.tolist()
+    for _ in range(50):
+        swapped = False
+        for t in range(len(order)):
+            if y[order[t]] == y[order[t - 1]]:
+                other = (t + 7) % len(order)
+                order[t], order[other] = order[other], order[t]
+                swapped = True
+        if not swapped:
+            break
+    weight = float(torch.distributions.Beta(0.4, 0.4).sample())
+    x, p = normalize(embeddings), normalize(proxies)
+    rows, classes = [], []
+    for t, row in enumerate(order):
+        partner = order[t - 1]
+        rows.append(normalize(weight * x[row] + (1 - weight) * x[partner], dim=0))
+        classes.append(normalize(weight * p[y[row]] + (1 - weight) * p[y[partner]], dim=0))
+    new_labels = len(proxies) + torch.arange(len(order), device=labels.device)
+    return torch.stack(rows), new_labels, torch.stack(classes)
+
+
+def spherical_embedding_expansion(
+    embeddings: Tensor, labels: Tensor, proxies: Tensor, num_expansions: int
+) -> Tensor:
+    """Expand each row with directions of its own, by sequential Gram-Schmidt; [B K, D]."""
+    vertices = simplex_vertices(num_expansions).to(embeddings)
+    points = []
+    for row, label in zip(embeddings, labels, strict=True):
+        z, w = normalize(row, dim=0), normalize(proxies[label], dim=0)
+        center = (z @ w) * w
+        residual = z - center
+        radius = residual.norm()
+        basis = [w, residual / radius]
+        while len(basis) <= num_expansions:
+            direction = torch.randn_like(z)
+            for known in basis:
+                direction = direction - (direction @ known) * known
+            basis.append(direction / direction.norm())
+        for vertex in vertices[1:]:
+            point = center
+            for share, direction in zip(vertex, basis[1:], strict=True):
+                point = point + radius * share * direction
+            points.append(point)
+    return torch.stack(points)

@@ -1,0 +1,44 @@
+"""What speed is measured against does what it says; how fast is not asserted."""
+
+import torch
+from torch.nn.functional import normalize
+
+from benchmarks.speed import per_row
+from benchmarks.speed.contenders import LOSSES, Size, expansion_steps, proxy_synthesis_steps
+from benchmarks.speed.measure import medians
+
+
+def test_research_code_makes_rows_of_two_classes():
+    x, y, p = torch.randn(12, 6), torch.arange(12) % 4, torch.randn(4, 6)
+    rows, labels, classes = per_row.proxy_synthesis(x, y, p)
+    assert rows.shape == (12, 6) and classes.shape == (12, 6)
+    assert labels.tolist() == list(range(4, 16))
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(12))
+    # No synthetic proxy equals a real one: neighbours were swapped until their labels differed.
+    assert (classes @ normalize(p).T).max() < 1 - 1e-6
+
+
+def test_research_code_keeps_the_cosine_to_the_proxy():
+    x, y, p = torch.randn(5, 8), torch.arange(5) % 2, torch.randn(2, 8)
+    points = per_row.spherical_embedding_expansion(x, y, p, 3).view(5, 3, 8)
+    cosines = torch.einsum("bkd,bd->bk", points, normalize(p)[y])
+    expected = (normalize(x) * normalize(p)[y]).sum(dim=1, keepdim=True).expand(-1, 3)
+    torch.testing.assert_close(cosines, expected, rtol=0, atol=1e-5)
+
+
+def test_steps_are_taken_in_turn_and_their_medians_returned():
+    calls = []
+    times = medians({name: lambda name=name: calls.append(name) for name in "ab"}, 1, most=7)
+    assert calls == ["a", "b"] * 10
+    assert set(times) == {"a", "b"} and all(time > 0 for time in times.values())
+
+
+def test_contenders_are_of_the_sizes_that_they_say():
+    size = Size(6, 8, 5)
+    for loss in LOSSES:
+        steps = proxy_synthesis_steps(loss, size)
+        assert set(steps) == {"bare", "plain-big", "ours"}
+        for step in steps.values():
+            step()
+    for step in expansion_steps("Proxy-Anchor", size, 2).values():
+        step()
