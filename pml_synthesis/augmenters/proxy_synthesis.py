@@ -93,20 +93,22 @@ class ProxySynthesis(BaseAugmenter):
         classes = torch.stack([codes // num_classes, codes % num_classes]).to(device)
         rows = row_order(embeddings, labels, direction)[pairs.to(device)]
 
+        # Both ends of all pairs at once, so that their gradients are added up at once.
+        x, other_x = embeddings[rows]
+        p, other_p = proxies[classes]
+        new_rows, row_norms = interpolate_with_norms(x, other_x, weight)
+        new_proxies, class_norms = interpolate_with_norms(p, other_p, weight)
         if self.collect_stats:
             self.mixing_weight = weight
-            self.num_rows = rows.shape[1]
-            self.num_classes = len(codes)
-        # Both rows of all pairs at once: their gradient is then added up once.
-        new_rows, row_norms = interpolate_with_norms(*embeddings[rows], weight)
-        new_proxies, class_norms = interpolate_with_norms(*proxies[classes], weight)
+            self.num_rows = len(new_rows)
+            self.num_classes = len(new_proxies)
         return SyntheticBatch(
             embeddings=new_rows,
             labels=num_classes + new_class.to(device),
             proxies=new_proxies,
             source=rows[0],
-            row_mixture=Mixture(*rows, weight, row_norms),
-            class_mixture=Mixture(*classes, weight, class_norms),
+            row_mixture=Mixture(rows[0], rows[1], weight, row_norms),
+            class_mixture=Mixture(classes[0], classes[1], weight, class_norms),
         )
 
     def _draw_pairs(self, sorted_labels: Tensor, generator: Generator) -> Tensor:
