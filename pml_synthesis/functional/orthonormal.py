@@ -50,8 +50,7 @@ def random_signs(rows: int, dim: int, generator: Generator) -> Tensor:
 
 
 def align(vectors: Tensor, frame: Tensor, signs: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    r"""Turn vectors, row by row, by the orthogonal map that carries a frame onto two given
-    directions.
+    r"""Turn vectors, row by row, by the orthogonal map of a frame onto two directions.
 
     For each row, the coordinates of the frame :math:`q_0, q_1` and of the vectors are first
     multiplied by the signs of that row, which keeps all angles and gives each row other directions.
@@ -78,11 +77,19 @@ def align(vectors: Tensor, frame: Tensor, signs: Tensor, first: Tensor, second: 
         tensor([[[1., 0., 0.]]])
     """
     q0, q1 = frame
-    mirror = q0 * signs
-    mirror = mirror + _sign_of(mirror, first) * first
-    turned_q1 = _reflect((q1 * signs).unsqueeze(1), mirror).squeeze(1)
-    turned = _reflect(vectors * signs.unsqueeze(1), mirror)
-    return _reflect(turned, turned_q1 + _sign_of(turned_q1, second) * second)
+    first_mirror = _mirror(q0 * signs, first)
+    turned_q1 = q1 * signs
+    turned_q1 = turned_q1 - _inner(turned_q1, first_mirror) * first_mirror
+    second_mirror = _mirror(turned_q1, second)
+
+    # Both reflections at once: x - (x h) h, then the same with the second h.
+    along_first = (signs * first_mirror) @ vectors.T
+    along_second = (signs * second_mirror) @ vectors.T
+    along_second = along_second - along_first * _inner(first_mirror, second_mirror)
+    along = torch.stack([along_first, along_second], dim=2)
+    mirrors = torch.stack([first_mirror, second_mirror], dim=1)
+    # In place: it is the large tensors that take time.
+    return (vectors * signs.unsqueeze(1)).baddbmm_(along, mirrors, alpha=-1)
 
 
 def orthonormal_completion(first: Tensor, second: Tensor, frame: Tensor, signs: Tensor) -> Tensor:
@@ -107,13 +114,15 @@ def orthonormal_completion(first: Tensor, second: Tensor, frame: Tensor, signs: 
     return align(frame[2:], frame[:2], signs, first, second)
 
 
-def _sign_of(a: Tensor, b: Tensor) -> Tensor:
-    """Return the sign of the inner products of rows, where that of 0 is +1, shape [B, 1]."""
-    return torch.where((a * b).sum(dim=1, keepdim=True) < 0, -1.0, 1.0).to(a.dtype)
+def _mirror(a: Tensor, b: Tensor) -> Tensor:
+    """Return h, [B, D], so that x - (x h) h carries the unit vectors a to b or -b, what is further.
+
+    The further one avoids cancellation: the sum of a and b, or their difference, is then long.
+    """
+    mirror = a + torch.where(_inner(a, b) < 0, -1.0, 1.0) * b
+    return mirror * (2 / _inner(mirror, mirror)).sqrt()
 
 
-def _reflect(x: Tensor, mirror: Tensor) -> Tensor:
-    """Reflect x [B, N, D] in the hyperplanes orthogonal to mirror [B, D]."""
-    mirror = mirror.unsqueeze(1)
-    along = (x * mirror).sum(dim=2, keepdim=True) / (mirror * mirror).sum(dim=2, keepdim=True)
-    return x - 2 * along * mirror
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """Return the inner products of rows, [B, 1]."""
+    return (a * b).sum(dim=1, keepdim=True)

@@ -61,5 +61,7 @@ def spherical_expansion(
     vertices = simplex_vertices(len(frame) - 1)[1:].to(frame)
     mixed = vertices[:, 1:] @ frame[2:]
     beside = align(mixed.to(z), frame[:2].to(z), signs.to(z), w, direction)
-    onward = vertices[:, :1].to(z) * residual.unsqueeze(1)
-    return (along.unsqueeze(1) + onward + radius.unsqueeze(1) * beside).to(embeddings.dtype)
+    # M, what the vertices have of the residual, and the rest.
+    shares = torch.stack([torch.ones_like(vertices[:, 0]), vertices[:, 0]], dim=1).to(z)
+    known = shares.expand(len(z), -1, -1), torch.stack([along, residual], dim=1)
+    return (radius.unsqueeze(1) * beside).baddbmm_(*known).to(embeddings.dtype)
