@@ -1,24 +1,28 @@
-"""The command line: `python -m benchmarks compare CONFIG` and `python -m benchmarks run CONFIG`."""
+"""The command line: `python -m benchmarks compare CONFIG`, `run CONFIG` and `report FOLDER`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from benchmarks.compare import compare
 from benchmarks.errors import SettingsError
-from benchmarks.results import is_finished, read, run_folder
-from benchmarks.run import execute, load_splits
-from benchmarks.settings import load
-from benchmarks.summary import to_text
+from benchmarks.report import report
+from benchmarks.settings import describe, load
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; wrong settings end it with a message."""
-    parsed, overrides = _parser().parse_known_args(arguments)
+    parser = _parser()
+    parsed, overrides = parser.parse_known_args(arguments)
+    if flags := [argument for argument in overrides if argument.startswith("-")]:
+        parser.error(f"unknown option {flags[0]}")
     try:
         parsed.command(parsed, overrides)
     except SettingsError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("Stopped. The same command goes on from here.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,35 +31,41 @@ def _parser() -> argparse.ArgumentParser:
     overriding = "Any setting of the file can be given as a.b=c, such as epochs=5."
     config = argparse.ArgumentParser(add_help=False)
     config.add_argument("config", help="a settings file, such as benchmarks/configs/glyphs.yaml")
+    config.add_argument("--dry-run", action="store_true", help="only print the resolved settings")
 
     everything = commands.add_parser(
         "compare", parents=[config], help="run and compare all variants", epilog=overriding
     )
-    everything.set_defaults(command=_compare)
+    everything.set_defaults(command=_run, variant=None)
 
-    single = commands.add_parser(
-        "run", parents=[config], help="run one variant with one seed", epilog=overriding
-    )
+    single = commands.add_parser("run", parents=[config], help="run one variant", epilog=overriding)
     single.add_argument("--variant", required=True)
-    single.add_argument("--seed", type=int, default=0)
     single.set_defaults(command=_run)
+
+    again = commands.add_parser("report", help="make tables and pictures again")
+    again.add_argument("folder", type=Path, help="a folder of results, such as runs/glyphs")
+    again.set_defaults(command=_report)
     return parser
 
 
-def _compare(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    comparison = load(arguments.config, overrides)
-    print(to_text(compare(comparison)))
-    print(f"Results in {comparison.folder}")
-
-
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    overrides = [*overrides, f"seeds=[{arguments.seed}]"]
-    comparison = load(arguments.config, overrides, variant=arguments.variant)
-    (run,) = comparison.runs
-    folder = run_folder(comparison.folder, run)
-    if not is_finished(folder, run):
-        execute(run, load_splits(run.data), folder)
-    print(read(comparison.folder, [run]).to_string(index=False))
+    comparison = load(arguments.config, overrides, arguments.variant)
+    if arguments.dry_run:
+        print(describe(comparison), end="")
+        return
+    compare(comparison)
+    _show(comparison.folder)
+
+
+def _report(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    if overrides:
+        raise SettingsError(f"report takes a folder alone, but got {overrides[0]!r} too.")
+    _show(arguments.folder)
+
+
+def _show(folder: Path) -> None:
+    print(report(folder))
+    print(f"Results in {folder}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Batches that the seed alone decides."""
+"""Random numbers that the seed and the epoch alone decide."""
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -8,40 +9,65 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from torch.utils.data import Sampler
 
 
+def derived_seed(*key: int) -> int:
+    """Return a seed that depends on all of the key, neighbouring keys giving unlike seeds.
+
+    Example:
+        >>> derived_seed(0, 1) == derived_seed(0, 1), derived_seed(0, 1) == derived_seed(0, 2)
+        (True, False)
+    """
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+def seed_all(seed: int) -> None:
+    """Seed the generators that everybody shares: of torch, NumPy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
 class SeededSampler(Sampler[int]):
     """A sampler of torch or PML with random numbers of its own.
 
     They draw from the global generators of torch and NumPy, so that their batches depend on who
-    else draws. Here each pass draws from (seed, number of the pass): runs of different losses see
-    the same batches.
+    else draws. Here each pass draws from (seed, epoch, number of the pass in the epoch): runs of
+    different losses see the same batches, and a resumed run those that it had not seen.
 
     Arguments:
-        sampler: a finite sampler of indices.
+        make_sampler: returns a finite sampler of indices, a new one for each pass, since some of
+            PML's samplers are not as they were after a pass.
         seed: a non-negative integer.
 
     Example:
         >>> from torch.utils.data import RandomSampler
-        >>> one, other = (SeededSampler(RandomSampler(range(100)), seed=1) for _ in range(2))
+        >>> make = lambda: RandomSampler(range(100))
+        >>> one, other = SeededSampler(make, seed=1), SeededSampler(make, seed=1)
         >>> list(one) == list(other), list(one) == list(one)
         (True, False)
     """
 
-    def __init__(self, sampler: Sampler[int], seed: int) -> None:
-        self.sampler = sampler
+    def __init__(self, make_sampler: Callable[[], Sampler[int]], seed: int) -> None:
+        self.make_sampler = make_sampler
+        self.length = len(make_sampler())
         self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Start an epoch."""
+        self.epoch = epoch
         self.passes = 0
 
     def __len__(self) -> int:
-        return len(self.sampler)
+        return self.length
 
     def __iter__(self) -> Iterator[int]:
-        numpy_seed, torch_seed = np.random.SeedSequence([self.seed, self.passes]).generate_state(2)
+        key = (self.seed, self.epoch, self.passes)
         self.passes += 1
         shared = c_f.NUMPY_RANDOM
-        c_f.NUMPY_RANDOM = np.random.RandomState(numpy_seed)
+        c_f.NUMPY_RANDOM = np.random.RandomState(derived_seed(*key, 0))
         try:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(torch_seed))
-                return iter(list(self.sampler))
+                torch.manual_seed(derived_seed(*key, 1))
+                return iter(list(self.make_sampler()))
         finally:
             c_f.NUMPY_RANDOM = shared

@@ -1,79 +1,128 @@
 """All runs of a comparison, side by side in as many processes as there are cores."""
 
 import multiprocessing
+import os
+import signal
+import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partialmethod
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
-import pandas as pd
 from tqdm import tqdm
 
 from benchmarks import results
-from benchmarks.run import Splits, execute, load_splits
+from benchmarks.assembly import Parts, Splits, load_splits
+from benchmarks.errors import SettingsError
+from benchmarks.run import execute
 from benchmarks.settings import Comparison, Run
-from benchmarks.summary import summarize
 
 _splits: Splits  # of a worker process
+_finished_epochs: "SimpleQueue[str | None]"
 
 
-def compare(comparison: Comparison) -> pd.DataFrame:
-    """Run what is not finished yet; write results.csv and summary.csv.
-
-    Returns:
-        The summary, a row for each variant.
+def compare(comparison: Comparison) -> None:
+    """Run what is not finished yet, or go on with it.
 
     Raises:
-        SettingsError: if the results folder holds a run with other settings.
+        SettingsError: if the results folder holds a run with other settings, or something cannot be
+            made as the settings say: then nothing is run.
         RuntimeError: if a run failed; the message says which. The others are finished first.
     """
     folder = comparison.folder
-    unfinished = [
-        run
-        for run in comparison.runs
-        if not results.is_finished(results.run_folder(folder, run), run)
+    results.check_settings(folder, comparison.variants)
+    runs = [
+        run for run in comparison.runs if not results.is_finished(results.run_folder(folder, run))
     ]
-    if unfinished:
-        _execute_all(unfinished, comparison)
-    table = results.read(folder, comparison.runs)
-    summary = summarize(table)
-    results.write_table(table, folder / "results.csv")
-    results.write_table(summary, folder / "summary.csv")
-    return summary
+    splits = _checked_splits(runs, comparison.source) if runs else None
+    results.write_comparison(folder, comparison.baselines)
+    if splits is not None:
+        _execute_all(runs, splits, comparison)
 
 
-def _execute_all(runs: list[Run], comparison: Comparison) -> None:
+def _checked_splits(runs: list[Run], source: str) -> Splits:
+    """Read the datasets, and build each variant once to see that all of them can be built."""
+    try:
+        splits = load_splits(runs[0].data)
+    except SettingsError as error:
+        raise SettingsError(f"{source}: {error}") from error
+    for run in {run.variant: run for run in runs}.values():
+        try:
+            Parts(run, splits)
+        except SettingsError as error:
+            raise SettingsError(f"{source}: variant {run.variant}: {error}") from error
+    return splits
+
+
+def _execute_all(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
+    context = multiprocessing.get_context("spawn")
+    epochs: SimpleQueue[str | None] = context.SimpleQueue()
     failures = {}
     with (
-        tqdm(total=len(comparison.runs), initial=len(comparison.runs) - len(runs)) as progress,
+        _progress_bar(runs, comparison.folder) as progress,
         ProcessPoolExecutor(
             max_workers=min(comparison.workers, len(runs)),
-            mp_context=multiprocessing.get_context("spawn"),
+            mp_context=context,
             initializer=_start_worker,
             # Read once; torch shares the memory of tensors between processes.
-            initargs=(load_splits(runs[0].data),),
+            initargs=(splits, epochs),
         ) as pool,
     ):
+        watcher = threading.Thread(target=_advance, args=(progress, epochs), daemon=True)
+        watcher.start()
         futures = {pool.submit(_execute_in_worker, run, comparison.folder): run for run in runs}
-        for future in as_completed(futures):
-            run = futures[future]
-            progress.update()
-            progress.set_description(f"{run.variant}, seed {run.seed}")
-            if future.exception() is not None:
-                failures[f"{run.variant}, seed {run.seed}"] = future.exception()
+        try:
+            for future in as_completed(futures):
+                run = futures[future]
+                if future.exception() is not None:
+                    failures[f"{run.variant}, seed {run.seed}"] = future.exception()
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+        epochs.put(None)
+        watcher.join()
     if failures:
         first = next(iter(failures.values()))
         raise RuntimeError(f"Failed: {'; '.join(failures)}. The first: {first!r}") from first
 
 
-def _start_worker(splits: Splits) -> None:
-    global _splits
-    _splits = splits
+def _progress_bar(runs: list[Run], folder: Path) -> tqdm:
+    # A run counts its epochs, and one more for the test at its end.
+    return tqdm(total=sum(run.epochs + 1 for run in runs), unit="epoch", desc=folder.name)
+
+
+def _advance(progress: tqdm, epochs: "SimpleQueue[str | None]") -> None:
+    while (description := epochs.get()) is not None:
+        progress.set_description(description, refresh=False)
+        progress.update()
+
+
+def _start_worker(splits: Splits, epochs: "SimpleQueue[str | None]") -> None:
+    global _splits, _finished_epochs
+    _splits, _finished_epochs = splits, epochs
+    # Interrupted from the keyboard, or left without a parent, a worker ends at once: what is
+    # resumed must not meet a worker that is still writing.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # PML's trainers and testers draw bars of their own, with a warning of torch about their
     # captions; here there is one bar over all runs.
     tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
     warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
 
 
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _execute_in_worker(run: Run, folder: Path) -> None:
-    execute(run, _splits, results.run_folder(folder, run))
+    name = f"{run.variant}, seed {run.seed}"
+
+    def report(epoch: int) -> None:
+        _finished_epochs.put(f"{name}, epoch {epoch}/{run.epochs}")
+
+    execute(run, _splits, results.run_folder(folder, run), report)
+    _finished_epochs.put(f"{name}, done")

@@ -1,16 +1,20 @@
 """Objects in settings: `ClassName: {keyword: value}`, where a value may be an object again.
 
-Classes are found by name in NAMESPACES; anything else that can be called, by its dotted path.
+Classes are found by name in NAMESPACES, and in those of OPTIONAL that are installed; anything else
+that can be called, by its dotted path.
 """
 
+import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
 from types import ModuleType
 from typing import Any
 
 from pytorch_metric_learning import distances, losses, miners, reducers, regularizers, samplers
-from torch import optim
+from torch import nn, optim
 from torch.optim import lr_scheduler
 from torch.utils import data
 
@@ -34,7 +38,10 @@ NAMESPACES: tuple[ModuleType, ...] = (
     optim,
     lr_scheduler,
     data,
+    nn,
 )
+# Imported only for a name that nothing else has: some of these fail to import beside some torch.
+OPTIONAL = ("timm.models", "torchvision.models", "torchvision.transforms.v2")
 
 
 def is_object(value: Any) -> bool:
@@ -45,13 +52,17 @@ def is_object(value: Any) -> bool:
     return isinstance(name, str) and (name[:1].isupper() or "." in name)
 
 
-def build(value: Any, **offered: Any) -> Any:
+def build(value: Any, path: str = "", /, **offered: Any) -> Any:
     """Make the object that settings describe; numbers, texts and lists stay what they are.
 
     Arguments:
         value: `{ClassName: {keyword: value}}`, or None for no object.
+        path: where in the settings it stands, for messages.
         offered: what the runner knows, such as num_classes. Each class, nested ones included,
             gets those that its constructor takes and the settings leave out.
+
+    Raises:
+        SettingsError: if a constructor raises anything; the message is its own, after the path.
 
     Example:
         >>> loss = build({"ProxyNCALoss": {"softmax_scale": 9}}, num_classes=5, embedding_size=8)
@@ -59,16 +70,24 @@ def build(value: Any, **offered: Any) -> Any:
         (9, torch.Size([5, 8]))
     """
     if isinstance(value, list):
-        return [build(item, **offered) for item in value]
+        return [build(item, f"{path}[{i}]", **offered) for i, item in enumerate(value)]
     if not is_object(value):
         if isinstance(value, dict):
-            return {key: build(item, **offered) for key, item in value.items()}
+            return {key: build(item, f"{path}.{key}", **offered) for key, item in value.items()}
         return value
     ((name, given),) = value.items()
+    path = f"{path}.{name}" if path else name
     factory = find(name)
-    arguments = {key: build(item, **offered) for key, item in (given or {}).items()}
+    arguments = {
+        key: build(item, f"{path}.{key}", **offered) for key, item in (given or {}).items()
+    }
     known, _ = keywords(factory)
-    return factory(**{key: offered[key] for key in known & offered.keys()} | arguments)
+    arguments = {key: offered[key] for key in known & offered.keys()} | arguments
+    try:
+        return factory(**arguments)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SettingsError(f"{path}: {reason}") from error
 
 
 def check(value: Any, path: str) -> None:
@@ -97,7 +116,7 @@ def find(name: str) -> Callable[..., Any]:
             return pkgutil.resolve_name(name)
         except (ImportError, AttributeError, ValueError) as error:
             raise SettingsError(f"nothing can be imported as {name!r}: {error}") from error
-    for namespace in NAMESPACES:
+    for namespace in chain(NAMESPACES, _optional_namespaces()):
         if name in _classes(namespace):
             return getattr(namespace, name)
     every = (known for namespace in NAMESPACES for known in _classes(namespace))
@@ -133,6 +152,13 @@ def _classes(namespace: ModuleType) -> set[str]:
         for name, value in vars(namespace).items()
         if inspect.isclass(value) and name[0] != "_" and value.__module__.split(".")[0] == root
     }
+
+
+def _optional_namespaces() -> Iterator[ModuleType]:
+    for name in OPTIONAL:
+        # torchvision raises a RuntimeError beside a torch that it was not built for.
+        with suppress(ImportError, RuntimeError):
+            yield importlib.import_module(name)
 
 
 def _check_parts(value: Any, path: str) -> None:

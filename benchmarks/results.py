@@ -1,23 +1,34 @@
-"""The results folder of a comparison: one folder for each finished run, and nothing half done.
+"""The results folder of a comparison.
 
-results.csv and summary.csv stand beside the folders <variant>/seed_<n>/, each of which holds
-settings.yaml, metrics.csv and logs/.
+<folder>/comparison.yaml        the variants, in order, and what each is compared with
+<folder>/summary.csv, .md       and results.csv, curves.png, differences.png
+<folder>/<variant>/seed_<n>/    settings.yaml, versions.yaml, logs/; once the run is finished
+                                best.pt and metrics.csv; until then checkpoint.pt
 """
 
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Mapping
 from difflib import unified_diff
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import yaml
 
+from benchmarks.checkpoint import written_aside
 from benchmarks.errors import SettingsError
+from benchmarks.provenance import provenance
 from benchmarks.settings import Run, dump
 
+COMPARISON = "comparison.yaml"
 SETTINGS = "settings.yaml"
+VERSIONS = "versions.yaml"
 METRICS = "metrics.csv"
+CHECKPOINT = "checkpoint.pt"
+MODELS = "best.pt"
+LOGS = "logs"
+
+Tree = dict[str, Any]
 
 
 def run_folder(folder: Path, run: Run) -> Path:
@@ -25,44 +36,130 @@ def run_folder(folder: Path, run: Run) -> Path:
     return folder / run.variant / f"seed_{run.seed}"
 
 
-def is_finished(folder: Path, run: Run) -> bool:
-    """Tell whether the folder holds the results of this run.
+def is_finished(folder: Path) -> bool:
+    """Tell whether the folder of a run holds its results."""
+    return (folder / METRICS).exists()
+
+
+def check_settings(folder: Path, variants: Iterable[Run]) -> None:
+    """Raise a SettingsError, showing the difference, if a variant was run with other settings.
+
+    Seeds may differ, and so may the place of the data (`data.root`) and of the computation.
+    """
+    for run in variants:
+        asked = _what_counts(yaml.safe_load(dump(run)))
+        for path in sorted((folder / run.variant).glob(f"seed_*/{SETTINGS}")):
+            there = _what_counts(yaml.safe_load(path.read_text()))
+            if there != asked:
+                lines = unified_diff(_lines(there), _lines(asked), "there", "asked for", n=2)
+                raise SettingsError(
+                    f"{path.parent} holds a run with other settings. Give the comparison another "
+                    "name (name=...) or delete that folder.\n"
+                    + "\n".join(line.rstrip() for line in lines)
+                )
+
+
+def start(folder: Path, run: Run) -> None:
+    """Write down what is run, and with which versions; a resumed run may be made with several."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(dump(run), folder / SETTINGS)
+    path = folder / VERSIONS
+    versions = yaml.safe_load(path.read_text()) if path.exists() else []
+    if provenance() not in versions:
+        write_text(yaml.safe_dump([*versions, provenance()], sort_keys=False), path)
+
+
+def write_comparison(folder: Path, baselines: Mapping[str, str | None]) -> None:
+    """Write down the variants, in order, and what each is compared with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(yaml.safe_dump({"baselines": dict(baselines)}, sort_keys=False), folder / COMPARISON)
+
+
+def read_comparison(folder: Path) -> dict[str, str | None]:
+    """Return the variants, in order, and what each is compared with.
 
     Raises:
-        SettingsError: if it holds those of a run with other settings; the message shows which.
+        SettingsError: if there is no comparison in the folder.
     """
-    if not (folder / METRICS).exists():
-        return False
-    there = (folder / SETTINGS).read_text()
-    asked = dump(run)
-    if there != asked:
-        lines = unified_diff(there.splitlines(), asked.splitlines(), "there", "asked for", n=2)
+    try:
+        baselines: dict[str, str | None] = yaml.safe_load((folder / COMPARISON).read_text())[
+            "baselines"
+        ]
+    except OSError as error:
         raise SettingsError(
-            f"{folder} holds a run with other settings. Give the comparison another name "
-            "(name=...) or delete that folder.\n" + "\n".join(line.rstrip() for line in lines)
-        )
-    return True
+            f"{folder}: no results of a comparison: {COMPARISON} is missing. Give the folder that "
+            "`compare` names at its end."
+        ) from error
+    return baselines
 
 
-@contextmanager
-def written_aside(folder: Path) -> Iterator[Path]:
-    """Give a folder to write to, which takes its place only when all was written."""
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    yield unfinished
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(unfinished, folder)
+def read_metrics(folder: Path) -> pd.DataFrame:
+    """Return the metrics of all finished runs of a comparison: variants in order, then seeds.
+
+    Raises:
+        SettingsError: if there are none.
+    """
+    tables = [
+        pd.read_csv(run / METRICS, dtype={"variant": str})
+        for variant in read_comparison(folder)
+        for run in _runs(folder / variant)
+        if is_finished(run)
+    ]
+    if not tables:
+        raise SettingsError(f"{folder}: no run is finished yet.")
+    return pd.concat(tables, ignore_index=True)
+
+
+def read_settings(folder: Path) -> dict[str, Tree]:
+    """Return the settings of each variant that was run, without variant and seed."""
+    settings = {}
+    for variant in read_comparison(folder):
+        for run in _runs(folder / variant)[:1]:
+            tree = yaml.safe_load((run / SETTINGS).read_text())
+            settings[variant] = {k: v for k, v in tree.items() if k not in ("variant", "seed")}
+    return settings
+
+
+def read_versions(folder: Path) -> list[dict[str, str]]:
+    """Return the versions that the finished runs were made with, each once."""
+    versions: list[dict[str, str]] = []
+    for variant in read_comparison(folder):
+        for run in filter(is_finished, _runs(folder / variant)):
+            entries = yaml.safe_load((run / VERSIONS).read_text())
+            versions += [entry for entry in entries if entry not in versions]
+    return versions
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV file aside, then move it into place."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    table.to_csv(unfinished, index=False)
-    os.replace(unfinished, path)
+    """Write a CSV file."""
+    with written_aside(path) as unfinished:
+        table.to_csv(unfinished, index=False)
 
 
-def read(folder: Path, runs: Sequence[Run]) -> pd.DataFrame:
-    """Return the metrics of finished runs, a row for each."""
-    tables = [pd.read_csv(run_folder(folder, run) / METRICS) for run in runs]
-    return pd.concat(tables, ignore_index=True)
+def write_text(text: str, path: Path) -> None:
+    """Write a text file."""
+    with written_aside(path) as unfinished:
+        unfinished.write_text(text)
+
+
+def _runs(folder: Path) -> list[Path]:
+    runs = [path for path in folder.glob("seed_*") if re.fullmatch(r"seed_-?\d+", path.name)]
+    return sorted(runs, key=lambda path: int(path.name.removeprefix("seed_")))
+
+
+def _what_counts(settings: Tree) -> Tree:
+    data = settings["data"]
+    counting = {key: value for key, value in settings.items() if key not in ("variant", "seed")}
+    return counting | {"data": _without_root(data, data.get("root")) | {"root": None}}
+
+
+def _without_root(value: Any, root: str | None) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_root(item, root) for key, item in value.items()}
+    if root and isinstance(value, str) and (value == root or value.startswith(f"{root}/")):
+        return "${data.root}" + value.removeprefix(root)
+    return value
+
+
+def _lines(settings: Tree) -> list[str]:
+    return yaml.safe_dump(settings).splitlines()

@@ -1,45 +1,53 @@
-"""One run: train with PML's trainer, then test once, on classes never seen."""
+"""One run: train with PML's trainer, choose an epoch on validation classes, test once.
+
+After each epoch a checkpoint takes the place of the last one, so that a run that was stopped goes
+on from there, and ends with the figures that it would have had.
+"""
 
 import copy
+import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import faiss
-import numpy as np
 import pandas as pd
 import torch
-from pytorch_metric_learning.testers import GlobalEmbeddingSpaceTester
-from pytorch_metric_learning.trainers import MetricLossOnly
-from pytorch_metric_learning.utils import logging_presets
-from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
-from torch import nn
 
-from benchmarks import results
-from benchmarks.batches import SeededSampler
-from benchmarks.datasets import ImageClasses
-from benchmarks.errors import SettingsError
+from benchmarks import checkpoint, results
+from benchmarks.assembly import Parts, Splits
+from benchmarks.evaluation import MAIN_METRIC, evaluate
 from benchmarks.hooks import RecordingHooks
-from benchmarks.objects import build
-from benchmarks.settings import Data, Run, dump
+from benchmarks.settings import Run
 
-METRICS = ("precision_at_1", "r_precision", "mean_average_precision_at_r")
-LOG_FREQUENCY = 10  # iterations
-CPU = torch.device("cpu")
+Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The images to train on, and those of other classes to test on."""
+def execute(
+    run: Run, splits: Splits, folder: Path, on_epoch: Callable[[int], None] = lambda epoch: None
+) -> pd.DataFrame:
+    """Train and test, or go on with what was stopped; leave the results in the folder.
 
-    train: ImageClasses
-    test: ImageClasses
+    Arguments:
+        run: the settings.
+        splits: the datasets.
+        folder: for settings.yaml, versions.yaml, metrics.csv, best.pt and logs/.
+        on_epoch: called with the number of each finished epoch, those of before a stop included.
 
-
-def load_splits(data: Data) -> Splits:
-    """Read the datasets of the settings."""
-    return Splits(build(data.train), build(data.test))
+    Returns:
+        The metrics: a row for each look at the validation classes, and one for the test.
+    """
+    if run.device == "cpu":
+        use_one_thread()
+    results.start(folder, run)
+    progress = _Progress(run, Parts(run, splits), folder)
+    for epoch in range(1, progress.epoch + 1):
+        on_epoch(epoch)
+    while progress.epoch < run.epochs:
+        progress.train_an_epoch()
+        on_epoch(progress.epoch)
+    return progress.finish()
 
 
 def use_one_thread() -> None:
@@ -48,135 +56,115 @@ def use_one_thread() -> None:
     faiss.omp_set_num_threads(1)
 
 
-def execute(run: Run, splits: Splits, folder: Path) -> pd.DataFrame:
-    """Train and test; write settings.yaml, metrics.csv and record-keeper's logs to the folder.
+class _Progress:
+    """A run between two epochs."""
 
-    Returns:
-        The metrics, as one row.
-    """
-    use_one_thread()
-    with results.written_aside(folder) as unfinished:
-        start = time.perf_counter()
-        metrics = train_and_test(run, splits, unfinished / "logs")
-        seconds = round(time.perf_counter() - start, 1)
-        row = {"variant": run.variant, "seed": run.seed, **metrics, "seconds": seconds}
-        table = pd.DataFrame([row])
-        table.to_csv(unfinished / results.METRICS, index=False)
-        (unfinished / results.SETTINGS).write_text(dump(run))
-    return table
+    def __init__(self, run: Run, parts: Parts, folder: Path) -> None:
+        self.run, self.parts, self.folder = run, parts, folder
+        self.epoch = 0
+        self.history: list[Row] = []
+        self.best_epoch = 0
+        self.best_value = float("-inf")
+        self.best_modules: dict[str, Any] = {}
+        self.seconds = 0.0
+        self.started = time.perf_counter()
+        path = folder / results.CHECKPOINT
+        state = checkpoint.load(path, parts.device) if path.exists() else None
+        self.hooks = self._hooks(0 if state is None else state["epoch"])
+        if run.epochs:
+            self.trainer = parts.trainer(self.hooks)
+        if state is not None:
+            self._load(state)
 
+    def train_an_epoch(self) -> None:
+        """Train, look at the validation classes where it is time, and save a checkpoint."""
+        run, epoch = self.run, self.epoch + 1
+        self.parts.start_epoch(epoch)
+        self.trainer.dataset = self.parts.images
+        self.trainer.train(start_epoch=epoch, num_epochs=epoch)
+        self.epoch = epoch
+        if self.parts.val is None or epoch % run.evaluate_every == 0 or epoch == run.epochs:
+            self._choose()
+        checkpoint.save(self._state(), self.folder / results.CHECKPOINT)
 
-def train_and_test(run: Run, splits: Splits, logs: Path) -> dict[str, float]:
-    """Return the metrics of a run on the test classes, after recording it in a folder.
+    def finish(self) -> pd.DataFrame:
+        """Test the best epoch; metrics.csv, which is written last, marks the run as finished."""
+        if not self.run.epochs:
+            self._choose()
+        for name, module in self._modules().items():
+            module.load_state_dict(self.best_modules[name])
+        if self.parts.test is not None:
+            self._look("test", self.best_epoch)
+        self.hooks.save()
+        checkpoint.save(self.best_modules, self.folder / results.MODELS)
+        table = pd.DataFrame(self.history)
+        results.write_table(table, self.folder / results.METRICS)
+        (self.folder / results.CHECKPOINT).unlink(missing_ok=True)
+        return table
 
-    Models, batches and augmentation draw from streams of their own, which the seed alone decides:
-    runs with one seed start from the same models and see the same batches, whatever their loss.
-    """
-    model_seed, batch_seed, augmentation_seed = (
-        np.random.SeedSequence(run.seed).generate_state(3).tolist()
-    )
-    keeper, _, _ = logging_presets.get_record_keeper(str(logs))
-    hooks = RecordingHooks(keeper, log_freq=LOG_FREQUENCY)
-    torch.manual_seed(model_seed)
-    models = _models(run)
-    if run.epochs:
-        images = copy.copy(splits.train)
-        images.transform = build(run.augmentation, seed=augmentation_seed)
-        _train(run, models, images, batch_seed, hooks)
-    metrics = _test(run, models, splits.test, hooks)
-    keeper.save_records()
-    return metrics
+    def _choose(self) -> None:
+        """Keep the models if they are the best so far; without validation the last ones are."""
+        value = self.best_value
+        if self.parts.val is not None:
+            value = self._look("val", self.epoch)[MAIN_METRIC]
+            if self.epoch:
+                self.trainer.step_lr_plateau_schedulers(value)
+        if value > self.best_value or self.parts.val is None or not self.best_modules:
+            self.best_epoch, self.best_value = self.epoch, value
+            modules = {name: module.state_dict() for name, module in self._modules().items()}
+            self.best_modules = copy.deepcopy(modules)
 
+    def _look(self, split: str, epoch: int) -> dict[str, float]:
+        parts = self.parts
+        images = {"val": parts.val, "test": parts.test}[split]
+        models, recall_at = parts.models, self.run.recall_at
+        metrics = evaluate(models, split, images, epoch, recall_at, self.hooks)
+        row = {"variant": self.run.variant, "seed": self.run.seed, "split": split, "epoch": epoch}
+        self.history.append(row | metrics | {"seconds": round(self._elapsed(), 1)})
+        return metrics
 
-def _train(
-    run: Run,
-    models: dict[str, nn.Module],
-    images: ImageClasses,
-    batch_seed: int,
-    hooks: RecordingHooks,
-) -> None:
-    loss = _loss(run, num_classes=len(images.class_names))
-    optimizers = _optimizers(run, models | {"metric_loss": loss})
-    trainer = MetricLossOnly(
-        models=models,
-        optimizers=optimizers,
-        lr_schedulers=_schedulers(run, optimizers),
-        batch_size=run.batch_size,
-        iterations_per_epoch=run.iterations_per_epoch,
-        loss_funcs={"metric_loss": loss},
-        mining_funcs={} if run.miner is None else {"tuple_miner": build(run.miner)},
-        dataset=images,
-        sampler=_sampler(run, images, batch_seed),
-        dataloader_num_workers=0,
-        data_device=CPU,
-        end_of_iteration_hook=hooks.end_of_iteration_hook,
-    )
-    trainer.train(num_epochs=run.epochs)
+    def _elapsed(self) -> float:
+        return self.seconds + time.perf_counter() - self.started
 
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        return self.parts.models | self.parts.losses
 
-def _test(
-    run: Run, models: dict[str, nn.Module], images: ImageClasses, hooks: RecordingHooks
-) -> dict[str, float]:
-    tester = GlobalEmbeddingSpaceTester(
-        batch_size=256,
-        dataloader_num_workers=0,
-        data_device=CPU,
-        accuracy_calculator=AccuracyCalculator(include=METRICS, k="max_bin_count", device=CPU),
-        end_of_testing_hook=hooks.end_of_testing_hook,
-    )
-    tester.test({"test": images}, run.epochs, models["trunk"], models.get("embedder"))
-    accuracies = tester.all_accuracies["test"]
-    return {metric: accuracies[f"{metric}_level0"] for metric in METRICS}
+    def _hooks(self, epoch: int) -> RecordingHooks:
+        logs = self.folder / results.LOGS
+        # Tables are written at the end alone: those that are there were written in vain.
+        for path in [*logs.glob("*.csv"), logs / "logs.db"]:
+            path.unlink(missing_ok=True)
+        if not epoch:
+            shutil.rmtree(logs, ignore_errors=True)
+        return RecordingHooks(logs, first_step=epoch * self.run.iterations_per_epoch)
 
+    def _stateful(self) -> dict[str, dict[str, Any]]:
+        parts = self.parts
+        return {
+            "modules": self._modules() | parts.miners,
+            "optimizers": parts.optimizers,
+            "schedulers": parts.schedulers,
+        }
 
-def _models(run: Run) -> dict[str, nn.Module]:
-    described = {"trunk": run.model.trunk, "embedder": run.model.embedder}
-    return {
-        name: build(model, embedding_size=run.embedding_size)
-        for name, model in described.items()
-        if model is not None
-    }
+    def _state(self) -> dict[str, Any]:
+        kept = {
+            group: {name: item.state_dict() for name, item in items.items()}
+            for group, items in self._stateful().items()
+        }
+        return kept | {
+            "epoch": self.epoch,
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "best_value": self.best_value,
+            "best_modules": self.best_modules,
+            "records": self.hooks.records,
+            "seconds": self._elapsed(),
+        }
 
-
-def _loss(run: Run, num_classes: int) -> nn.Module:
-    return build(
-        run.loss,
-        num_classes=num_classes,
-        embedding_size=run.embedding_size,
-        num_steps=_num_steps(run),
-        collect_stats=True,
-    )
-
-
-def _optimizers(run: Run, modules: dict[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
-    optimizers = {}
-    for name, module in modules.items():
-        parameters = list(module.parameters())
-        if parameters:
-            described = getattr(run.optimizers, name)
-            if described is None:
-                raise SettingsError(f"variant {run.variant}: optimizers.{name} is not given.")
-            optimizers[f"{name}_optimizer"] = build(described, params=parameters)
-    return optimizers
-
-
-def _schedulers(run: Run, optimizers: dict[str, torch.optim.Optimizer]) -> dict[str, Any]:
-    if run.scheduler is None:
-        return {}
-    return {
-        name.replace("_optimizer", "_scheduler_by_iteration"): build(
-            run.scheduler, optimizer=optimizer, T_max=_num_steps(run)
-        )
-        for name, optimizer in optimizers.items()
-    }
-
-
-def _num_steps(run: Run) -> int:
-    return run.epochs * run.iterations_per_epoch
-
-
-def _sampler(run: Run, dataset: ImageClasses, seed: int) -> SeededSampler:
-    sampler = build(
-        run.sampler, data_source=dataset, labels=dataset.labels, batch_size=run.batch_size
-    )
-    return SeededSampler(sampler, seed)
+    def _load(self, state: dict[str, Any]) -> None:
+        for group, items in self._stateful().items():
+            for name, item in items.items():
+                item.load_state_dict(state[group][name])
+        self.hooks.records = state["records"]
+        for name in ("epoch", "history", "best_epoch", "best_value", "best_modules", "seconds"):
+            setattr(self, name, state[name])

@@ -6,8 +6,9 @@ losses, datasets and the like are objects, `ClassName: {keyword: value}` (benchm
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,43 @@ from benchmarks.errors import SettingsError, nearest
 
 Tree = dict[str, Any]
 OBJECTS = (
-    *("data.train", "data.test", "model.trunk", "model.embedder", "loss", "miner"),
-    *("augmentation", "sampler", "scheduler"),
+    *("data.train", "data.val", "data.test", "transforms.train", "transforms.eval"),
+    *("model.trunk", "model.embedder", "loss", "miner", "sampler"),
     *("optimizers.trunk", "optimizers.embedder", "optimizers.metric_loss"),
+    *("schedulers.trunk", "schedulers.embedder", "schedulers.metric_loss"),
 )
+LOWEST = {"epochs": 0, "iterations_per_epoch": 1, "batch_size": 1, "evaluate_every": 1}
 COMMAND_LINE = "command line"
+
+
+class Step(Enum):
+    """When schedulers take their steps."""
+
+    iteration = "iteration"
+    epoch = "epoch"
+    plateau = "plateau"
 
 
 @dataclass
 class Data:
-    """The datasets, as objects; `root` is for them to refer to, as `${data.root}`."""
+    """The datasets, as objects; `root` is for them to refer to, as `${data.root}`.
+
+    The classes of `val` choose the epoch: without it, the last one is taken. The classes of `test`
+    are looked at once, at the end; without it, never.
+    """
 
     train: dict[str, Any] = MISSING
-    test: dict[str, Any] = MISSING
+    val: dict[str, Any] | None = None
+    test: dict[str, Any] | None = None
     root: str | None = None
+
+
+@dataclass
+class Transforms:
+    """What happens to batches of images, as lists of objects, in turn."""
+
+    train: list[dict[str, Any]] = field(default_factory=list)
+    eval: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -54,27 +78,45 @@ class Optimizers:
 
 
 @dataclass
+class Schedulers:
+    """The schedulers of the optimisers' learning rates, as objects.
+
+    They step after every iteration or epoch, or (`plateau`) with MAP@R after every validation.
+    """
+
+    trunk: dict[str, Any] | None = None
+    embedder: dict[str, Any] | None = None
+    metric_loss: dict[str, Any] | None = None
+    by: Step = Step.iteration
+
+
+@dataclass
 class Run:
     """All that decides the outcome of one run.
 
-    An epoch is `iterations_per_epoch` steps; with 0 epochs the models stay untrained. The
-    scheduler moves the learning rate of each optimiser after every step.
+    An epoch is `iterations_per_epoch` steps; with 0 epochs the models stay untrained. Every
+    `evaluate_every` epochs, and after the last one, the validation classes are looked at. With
+    `autocast` the models train in bfloat16, the loss and all evaluation stay in float32.
     """
 
     variant: str = MISSING
     seed: int = 0
     data: Data = field(default_factory=Data)
+    transforms: Transforms = field(default_factory=Transforms)
     model: Model = field(default_factory=Model)
     embedding_size: int = 64
     loss: dict[str, Any] | None = None
     miner: dict[str, Any] | None = None
-    augmentation: dict[str, Any] | None = None
     sampler: dict[str, Any] = MISSING
     batch_size: int = 64
     epochs: int = 20
     iterations_per_epoch: int = 42
     optimizers: Optimizers = field(default_factory=Optimizers)
-    scheduler: dict[str, Any] | None = None
+    schedulers: Schedulers = field(default_factory=Schedulers)
+    evaluate_every: int = 1
+    recall_at: list[int] = field(default_factory=lambda: [2, 4, 8])
+    device: str = "cpu"
+    autocast: bool = False
 
 
 @dataclass
@@ -82,8 +124,9 @@ class File(Run):
     """What a settings file may hold: a run, and how to compare its variants.
 
     Each of `variants` changes settings of the run, and runs once with each of `seeds`, in
-    `workers` processes (default: one for each core). Results are written to `results`/`name`
-    (default name: that of the file).
+    `workers` processes (default: one for each core, or one alone where the device is no CPU).
+    Results are written to `results`/`name` (default name: that of the file). A variant is compared
+    with its `baseline`: by default the one named by what comes before "+" in its name.
     """
 
     name: str = MISSING
@@ -95,10 +138,22 @@ class File(Run):
 
 @dataclass(frozen=True)
 class Comparison:
-    """The runs of a settings file, and where their results go."""
+    """What a settings file describes.
 
+    Arguments:
+        source: the file.
+        folder: where the results go.
+        workers: the number of processes.
+        variants: a run of each variant, whatever its seed.
+        baselines: what each variant is compared with, if with anything.
+        runs: those that are wanted.
+    """
+
+    source: str
     folder: Path
     workers: int
+    variants: tuple[Run, ...]
+    baselines: dict[str, str | None]
     runs: tuple[Run, ...]
 
 
@@ -126,15 +181,41 @@ def load(path: str | Path, overrides: Sequence[str] = (), variant: str | None = 
     if variant is not None and variant not in file.variants:
         known = nearest(variant, file.variants)
         raise SettingsError(f"{path}: unknown variant {variant!r}: {known}")
-    names = list(file.variants) if variant is None else [variant]
-    variants = [_run(tree, name, str(path)) for name in names]
-    runs = [replace(run, seed=seed) for seed in file.seeds for run in variants]
-    return Comparison(Path(file.results, file.name), file.workers or _cores(), tuple(runs))
+    variants = tuple(_run(tree, name, str(path)) for name in file.variants)
+    wanted = [run for run in variants if variant in (None, run.variant)]
+    return Comparison(
+        source=str(path),
+        folder=Path(file.results, file.name),
+        workers=file.workers or (_cores() if file.device == "cpu" else 1),
+        variants=variants,
+        baselines={name: _baseline(name, file.variants, str(path)) for name in file.variants},
+        runs=tuple(replace(run, seed=seed) for seed in file.seeds for run in wanted),
+    )
 
 
 def dump(run: Run) -> str:
     """Write the settings of a run as YAML, equal settings as equal texts."""
     return OmegaConf.to_yaml(OmegaConf.structured(run), sort_keys=True)
+
+
+def describe(comparison: Comparison) -> str:
+    """Write all that a settings file resolves to, as YAML."""
+    variants = {
+        run.variant: OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True)
+        for run in comparison.variants
+    }
+    for tree in variants.values():
+        del tree["variant"], tree["seed"]
+    tree = {
+        "results": str(comparison.folder),
+        "workers": comparison.workers,
+        "seeds": list(dict.fromkeys(run.seed for run in comparison.runs)),
+        "variants": {
+            run.variant: {"baseline": comparison.baselines[run.variant]} | variants[run.variant]
+            for run in comparison.runs
+        },
+    }
+    return OmegaConf.to_yaml(OmegaConf.create(tree))
 
 
 def merge(base: Any, changes: Any) -> Any:
@@ -183,10 +264,12 @@ def _check_file(tree: Tree, source: str) -> None:
         prefix = f"{source}: variants.{name}"
         if not re.fullmatch(r"[\w+-][\w+.-]*", name):
             raise SettingsError(f"{prefix}: expected a name of letters, digits, '_', '+' and '-'.")
+        if not isinstance(changes, dict):
+            raise SettingsError(f"{prefix}: expected settings to change but got {changes!r}.")
         for key in ("data", "seed", "variant"):
             if key in changes:
                 raise SettingsError(f"{prefix}.{key}: variants differ in anything but this.")
-        _check(Run, changes, f"{prefix}.")
+        _check(Run, _without_baseline(changes), f"{prefix}.")
 
 
 def _check(schema: type, tree: Tree, prefix: str) -> None:
@@ -204,14 +287,18 @@ def _check(schema: type, tree: Tree, prefix: str) -> None:
         value = given
         for key in path.split("."):
             value = value[key]
-        if value not in (None, MISSING):
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                objects.check(item, f"{prefix}{path}[{index}]")
+        elif value not in (None, MISSING):
             objects.check(value, prefix + path)
 
 
 def _run(tree: Tree, variant: str, source: str) -> Run:
     run_keys = [setting.name for setting in fields(Run)]
     shared = {key: value for key, value in tree.items() if key in run_keys}
-    tree = merge(shared, tree["variants"][variant] | {"variant": variant})
+    changes = _without_baseline(tree["variants"][variant])
+    tree = merge(shared, changes | {"variant": variant})
     for key in _missing(tree):
         raise SettingsError(f"{source}: {key} is not given: add {key}=VALUE to the command.")
     try:
@@ -221,7 +308,32 @@ def _run(tree: Tree, variant: str, source: str) -> Run:
         raise SettingsError(f"{source}: {error.full_key}: {reason}.") from error
     if run.epochs and run.loss is None:
         raise SettingsError(f"{source}: variants.{variant}.loss is needed to train epochs.")
+    if run.data.val is None and run.data.test is None:
+        raise SettingsError(f"{source}: data: one of val and test is needed.")
+    for key, low in LOWEST.items():
+        if getattr(run, key) < low:
+            got = getattr(run, key)
+            raise SettingsError(f"{source}: {key}: expected at least {low} but got {got}.")
+    if min(run.recall_at, default=1) < 1:
+        got = run.recall_at
+        raise SettingsError(f"{source}: recall_at: expected positive integers but got {got}.")
     return run
+
+
+def _without_baseline(changes: Tree) -> Tree:
+    return {key: value for key, value in changes.items() if key != "baseline"}
+
+
+def _baseline(variant: str, variants: Mapping[str, Tree], source: str) -> str | None:
+    plain = variant.split("+")[0]
+    default = plain if plain != variant and plain in variants else None
+    baseline = variants[variant].get("baseline", default)
+    if baseline is not None and (baseline not in variants or baseline == variant):
+        others = nearest(str(baseline), variants.keys() - {variant})
+        raise SettingsError(
+            f"{source}: variants.{variant}.baseline: no other variant {baseline!r}: {others}"
+        )
+    return baseline
 
 
 def _missing(tree: Tree, path: str = "") -> Iterator[str]:

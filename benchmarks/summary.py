@@ -1,39 +1,75 @@
-"""From runs to a table of variants."""
+"""From runs to statistics: a mean for each variant, and its difference from its baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-COLUMNS = {"precision_at_1": "P@1", "mean_average_precision_at_r": "MAP@R"}
+from benchmarks.evaluation import MAIN_METRIC
+
+LEVEL = 0.95
+NOT_METRICS = ("variant", "seed", "split", "epoch", "seconds")
 
 
-def summarize(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and 95% interval of each metric over the seeds of each variant.
+def final_rows(history: pd.DataFrame) -> pd.DataFrame:
+    """Return the row of each run that counts: its test, or its best validation where there is none.
 
     Arguments:
-        runs: columns variant, seed, the metrics (in [0, 1]) and seconds; a row for each run.
+        history: columns variant, seed, split, epoch, the metrics (in [0, 1]) and seconds.
+    """
+    tested = history["split"].eq("test").groupby([history["variant"], history["seed"]])
+    counting = history["split"].where(tested.transform("any"), "test").eq("test")
+    best = history[counting].groupby(["variant", "seed"], sort=False)[MAIN_METRIC].idxmax()
+    seconds = history.groupby(["variant", "seed"], sort=False)["seconds"].max()
+    return history.loc[best].assign(seconds=seconds.to_numpy()).reset_index(drop=True)
+
+
+def metrics_of(runs: pd.DataFrame) -> list[str]:
+    """Return the columns that are metrics."""
+    return [name for name in runs.columns if name not in NOT_METRICS]
+
+
+def summarize(runs: pd.DataFrame, baselines: Mapping[str, str | None]) -> pd.DataFrame:
+    """Return statistics over the seeds of each variant, in percent.
+
+    Arguments:
+        runs: a row for each run, see `final_rows`.
+        baselines: the variant that each variant is compared with, seed by seed.
 
     Returns:
-        One row for each variant, in the order of `runs`: metrics in percent, and beside each its
-        `_interval`, the half width of the 95% Student-t interval (nan for a single seed); the
-        number of seeds; mean seconds.
+        One row for each variant, in the order of `runs`. For each metric its mean, `_sd` and
+        `_interval`, the half width of the 95% Student-t interval (nan for a single seed);
+        `_difference` from the baseline over the seeds that both have, and its
+        `_difference_interval`. Beside these: the number of seeds and of pairs, the baseline, the
+        verdict on MAP@R, mean seconds.
     """
-    metrics = [name for name in runs.columns if name not in ("variant", "seed", "seconds")]
     rows = []
-    for variant, group in runs.groupby("variant", sort=False):
-        row = {"variant": variant, "seeds": len(group)}
-        for metric in metrics:
+    by_variant = {name: group.set_index("seed") for name, group in runs.groupby("variant")}
+    for variant in runs["variant"].unique():
+        group = by_variant[variant]
+        baseline = baselines[variant]
+        row = {"variant": variant, "seeds": len(group), "baseline": baseline, "pairs": 0}
+        for metric in metrics_of(runs):
             values = 100 * group[metric]
             row[metric] = values.mean()
+            row[f"{metric}_sd"] = values.std()
             row[f"{metric}_interval"] = half_width(values)
+            if baseline in by_variant:
+                differences = (values - 100 * by_variant[baseline][metric]).dropna()
+                row["pairs"] = len(differences)
+                row[f"{metric}_difference"] = differences.mean()
+                row[f"{metric}_difference_interval"] = half_width(differences)
+        row["verdict"] = verdict(
+            row.get(f"{MAIN_METRIC}_difference", np.nan),
+            row.get(f"{MAIN_METRIC}_difference_interval", np.nan),
+        )
         rows.append(row | {"seconds": group["seconds"].mean()})
     return pd.DataFrame(rows)
 
 
-def half_width(values: Sequence[float], level: float = 0.95) -> float:
-    """Return the half width of the Student-t interval of a mean: nan for a single value.
+def half_width(values: Sequence[float]) -> float:
+    """Return the half width of the 95% Student-t interval of a mean: nan for a single value.
 
     Example:
         >>> round(half_width([1.0, 2.0, 3.0]), 2)
@@ -42,19 +78,38 @@ def half_width(values: Sequence[float], level: float = 0.95) -> float:
     count = len(values)
     if count < 2:
         return float("nan")
-    quantile = stats.t.ppf((1 + level) / 2, df=count - 1)
+    quantile = stats.t.ppf((1 + LEVEL) / 2, df=count - 1)
     return float(quantile * np.std(values, ddof=1) / count**0.5)
 
 
-def to_text(summary: pd.DataFrame) -> str:
-    """Return the table for the screen: a line for each variant."""
-    table = pd.DataFrame({"variant": summary["variant"]})
-    for metric, title in COLUMNS.items():
-        intervals = summary[f"{metric}_interval"]
-        table[f"{title} [%]"] = [
-            f"{mean:.1f}" if np.isnan(interval) else f"{mean:.1f} ± {interval:.1f}"
-            for mean, interval in zip(summary[metric], intervals, strict=True)
-        ]
-    table["seeds"] = summary["seeds"]
-    table["seconds"] = summary["seconds"].round(1)
-    return table.to_string(index=False)
+def verdict(difference: float, interval: float) -> str:
+    """Return "better", "worse" or "no difference seen"; nothing where there is no interval.
+
+    Example:
+        >>> verdict(0.5, 0.4), verdict(-0.5, 0.4), verdict(0.5, 0.6), verdict(0.5, float("nan"))
+        ('better', 'worse', 'no difference seen', '')
+    """
+    if np.isnan(interval):
+        return ""
+    if abs(difference) <= interval:
+        return "no difference seen"
+    return "better" if difference > 0 else "worse"
+
+
+def note(summary: pd.DataFrame, split: str) -> str:
+    """Say what the table shows, and how much of it chance alone would show."""
+    looked_at = {
+        "test": "Test classes, looked at once, with the models of the best validation epoch.",
+        "val": "Validation classes, at the best epoch of each run: good for choosing, too high as "
+        "a result.",
+    }[split]
+    text = f"{looked_at} Mean ± half of the 95% Student-t interval over seeds."
+    comparisons = int(summary["verdict"].ne("").sum())
+    if comparisons:
+        text += (
+            f" Differences in MAP@R are paired, seed by seed. {comparisons} comparison"
+            f"{'s were' if comparisons > 1 else ' was'} made: at 95%, "
+            f"{(1 - LEVEL) * comparisons:.2g} of them would be called better or worse by chance "
+            "alone."
+        )
+    return text

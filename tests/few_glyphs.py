@@ -1,4 +1,12 @@
-"""A small data set for the tests of the runner."""
+"""Small data sets, a transform, an embedder and losses that fail, for the tests of the runner."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+from pytorch_metric_learning.losses import ProxyNCALoss
 
 from benchmarks.datasets import Glyphs, ImageClasses
 
@@ -8,3 +16,55 @@ def few_glyphs(split: str, num_classes: int) -> ImageClasses:
     glyphs = Glyphs(split)
     rows = glyphs.labels < num_classes
     return ImageClasses(glyphs.images[rows], glyphs.labels[rows], glyphs.class_names[:num_classes])
+
+
+def patterns(split: str, num_classes: int = 8, count: int = 8) -> ImageClasses:
+    """Return noisy copies of random patterns, which take no time to make."""
+    generator = torch.Generator().manual_seed(["train", "val", "test"].index(split))
+    prototypes = torch.rand(num_classes, 1, 12, 12, generator=generator)
+    labels = torch.arange(num_classes).repeat_interleave(count)
+    images = prototypes[labels]
+    images = images + 0.5 * torch.randn(images.shape, generator=generator)
+    return ImageClasses(images, labels, [f"{split} {i}" for i in range(num_classes)])
+
+
+class Scaled:
+    """A transform that multiplies."""
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return images * self.by
+
+
+class DropoutEmbedder(torch.nn.Sequential):
+    """An embedder that draws from the random numbers that everybody shares."""
+
+    def __init__(self, in_features: int, embedding_size: int) -> None:
+        super().__init__(torch.nn.Dropout(0.2), torch.nn.Linear(in_features, embedding_size))
+
+
+class FailingLoss(ProxyNCALoss):
+    """A loss with an error that shows in training only."""
+
+    def compute_loss(self, *args, **kwargs):
+        raise ZeroDivisionError("in the middle")
+
+
+class KillingLoss(ProxyNCALoss):
+    """Kills the process that started this one at a call, if no file `once` is there yet."""
+
+    def __init__(self, at_call: int, once: str, **kwargs):
+        super().__init__(**kwargs)
+        self.at_call = at_call
+        self.once = Path(once)
+        self.calls = 0
+
+    def compute_loss(self, *args, **kwargs):
+        self.calls += 1
+        if self.calls == self.at_call and not self.once.exists():
+            self.once.write_text(str(os.getpid()))
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
+        return super().compute_loss(*args, **kwargs)

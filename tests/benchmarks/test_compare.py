@@ -1,29 +1,29 @@
 """A whole comparison, from a settings file to the table, in processes of its own."""
 
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.compare import compare
-from benchmarks.run import METRICS
-from benchmarks.settings import load
-from benchmarks.summary import half_width, summarize, to_text
+from benchmarks.results import read_metrics
 
 SETTINGS = """
 data:
-  train: {few_glyphs.few_glyphs: {split: trainval, num_classes: 16}}
-  test: {few_glyphs.few_glyphs: {split: test, num_classes: 16}}
+  train: {few_glyphs.patterns: {split: train}}
+  val: {few_glyphs.patterns: {split: val}}
+  test: {few_glyphs.patterns: {split: test}}
 model:
   trunk: {ConvTrunk: {widths: [8, 8]}}
   embedder: {LinearEmbedder: {in_features: 8}}
 sampler: {RandomSampler: {}}
 batch_size: 32
-epochs: 1
-iterations_per_epoch: 6
+epochs: 2
+iterations_per_epoch: 2
 optimizers:
   trunk: {AdamW: {lr: 3e-3}}
   embedder: {AdamW: {lr: 3e-3}}
@@ -32,7 +32,7 @@ workers: 2
 seeds: [0, 1]
 variants:
   plain: {loss: {ProxyNCALoss: {}}}
-  ps: {loss: {SynthesisLoss: {loss: {ProxyNCALoss: {}}, augmenter: {ProxySynthesis: {}}}}}
+  plain+ps: {loss: {SynthesisLoss: {loss: {ProxyNCALoss: {}}, augmenter: {ProxySynthesis: {}}}}}
 """
 
 
@@ -42,7 +42,7 @@ def config(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("comparison")
     path = folder / "letters.yaml"
     path.write_text(SETTINGS + f"results: {folder / 'results'}\n")
-    compare(load(path))
+    main(["compare", str(path)])
     return path
 
 
@@ -57,13 +57,14 @@ def times(config: Path) -> dict[Path, int]:
 def test_each_variant_ran_with_each_seed(config):
     runs = pd.read_csv(folder_of(config) / "results.csv")
     assert runs[["variant", "seed"]].values.tolist() == [
-        *[["plain", 0], ["ps", 0]],
-        *[["plain", 1], ["ps", 1]],
+        *[["plain", 0], ["plain", 1]],
+        *[["plain+ps", 0], ["plain+ps", 1]],
     ]
-    assert len(times(config)) == 4
     for _, run in runs.iterrows():
         path = folder_of(config) / run.variant / f"seed_{run.seed}" / "metrics.csv"
-        assert pd.read_csv(path).loc[0, list(METRICS)].tolist() == run[list(METRICS)].tolist()
+        history = pd.read_csv(path)
+        assert history["split"].tolist() == ["val", "val", "test"]
+        assert history.loc[2, "precision_at_1"] == run["precision_at_1"]
     # Variants differ, and so do seeds.
     assert runs["mean_average_precision_at_r"].nunique() == 4
 
@@ -71,8 +72,9 @@ def test_each_variant_ran_with_each_seed(config):
 def test_the_summary_has_a_row_for_each_variant(config):
     runs = pd.read_csv(folder_of(config) / "results.csv")
     summary = pd.read_csv(folder_of(config) / "summary.csv")
-    assert summary["variant"].tolist() == ["plain", "ps"]
+    assert summary["variant"].tolist() == ["plain", "plain+ps"]
     assert summary["seeds"].tolist() == [2, 2]
+    assert summary["baseline"].fillna("").tolist() == ["", "plain"]
     means = runs.groupby("variant")["precision_at_1"].mean()
     np.testing.assert_allclose(summary["precision_at_1"], 100 * means)
 
@@ -80,82 +82,103 @@ def test_the_summary_has_a_row_for_each_variant(config):
 def test_what_is_finished_is_not_run_again(config, capsys):
     before = times(config)
     main(["compare", str(config)])
-    main(["run", str(config), "--variant", "ps", "--seed", "1"])
+    main(["run", str(config), "--variant", "plain+ps", "seeds=[1]"])
     assert times(config) == before
-    table, single = capsys.readouterr().out.split("Results in")
-    assert table.split()[:3] == ["variant", "P@1", "[%]"]
-    assert "plain" in table and "ps" in table
-    assert "ps     1" in single
+    output = capsys.readouterr().out
+    assert output.split()[0] == "variant"
+    assert output.count("Results in") == 2
+    assert "1 comparison was made" in output
 
 
-def test_only_what_is_missing_is_run(config):
-    before = times(config)
-    main(["run", str(config), "--variant", "plain", "--seed", "5", "iterations_per_epoch=6"])
-    added = times(config).keys() - before.keys()
-    assert added == {folder_of(config) / "plain" / "seed_5" / "metrics.csv"}
-    assert before.items() <= times(config).items()
+def test_report_makes_everything_again_from_the_folder_alone(config, tmp_path, capsys):
+    shutil.copytree(folder_of(config), tmp_path / "letters")
+    made = {"results.csv", "summary.csv", "summary.md", "curves.png", "differences.png"}
+    for name in made:
+        (tmp_path / "letters" / name).unlink()
+    main(["report", str(tmp_path / "letters")])
+    for name in ("results.csv", "summary.csv", "summary.md"):
+        again = (tmp_path / "letters" / name).read_text()
+        assert again == (folder_of(config) / name).read_text()
+    assert made <= {path.name for path in (tmp_path / "letters").iterdir()}
+    assert "plain+ps" in capsys.readouterr().out
+
+
+def test_the_page_says_figures_settings_and_commit_together(config):
+    page = (folder_of(config) / "summary.md").read_text()
+    (versions,) = yaml.safe_load((folder_of(config) / "plain/seed_0/versions.yaml").read_text())
+    assert f"commit {versions['commit']}" in page
+    assert f"torch {versions['torch']}" in page
+    assert "| plain+ps |" in page
+    assert "Recall@4 [%]" in page
+    common, differing = page.split("## Settings of each variant")
+    assert "batch_size: 32" in common and "batch_size" not in differing
+    assert "ProxySynthesis" in differing and "ProxySynthesis" not in common
+    assert "![curves](curves.png)" in page
 
 
 def test_changed_settings_are_refused_with_the_difference(config):
     before = times(config)
-    with pytest.raises(SystemExit) as caught:
-        main(["compare", str(config), "batch_size=16"])
-    message = str(caught.value)
-    assert message.startswith("error: ")
-    assert "-batch_size: 32\n+batch_size: 16" in message
+    for command in (["compare"], ["run", "--variant", "plain"]):
+        with pytest.raises(SystemExit) as caught:
+            main([*command, str(config), "batch_size=16", "seeds=[7]"])
+        message = str(caught.value)
+        assert message.startswith("error: ")
+        assert "-batch_size: 32\n+batch_size: 16" in message
     assert times(config) == before
 
 
-def test_a_run_in_this_process_gives_the_same_figures(config, tmp_path):
-    main(["run", str(config), "--variant", "ps", "--seed", "1", f"results={tmp_path}"])
-    here = pd.read_csv(tmp_path / "letters" / "ps" / "seed_1" / "metrics.csv")
-    there = pd.read_csv(folder_of(config) / "ps" / "seed_1" / "metrics.csv")
-    assert here[list(METRICS)].equals(there[list(METRICS)])
+def test_a_run_that_fails_is_named_and_the_others_are_finished(config, tmp_path):
+    fails = "variants.plain.loss={few_glyphs.FailingLoss: {}}"
+    with pytest.raises(RuntimeError, match="Failed: plain, seed 0. The first: ZeroDivision"):
+        main(["compare", str(config), f"results={tmp_path}", "seeds=[0]", fails])
+    assert read_metrics(tmp_path / "letters")["variant"].unique().tolist() == ["plain+ps"]
 
 
-def test_a_failed_run_is_named_and_the_others_are_finished(config, tmp_path):
-    overrides = [
-        f"results={tmp_path}",
-        "seeds=[0]",
-        "variants.plain.optimizers.trunk.AdamW.lr=-1",
-    ]
-    with pytest.raises(RuntimeError, match="Failed: plain, seed 0. The first: ValueError"):
-        compare(load(config, overrides))
-    assert (tmp_path / "letters" / "ps" / "seed_0" / "metrics.csv").exists()
-    assert not (tmp_path / "letters" / "plain" / "seed_0").exists()
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "data.test={few_glyphs.patterns: {split: none}}",
+            "data.test.few_glyphs.patterns: .*'none'",
+        ),
+        ("optimizers.trunk.AdamW.lr=-1", "variant plain: optimizers.trunk.AdamW: .*-1"),
+        (
+            "variants.plain+ps.loss.SynthesisLoss.augmenter.ProxySynthesis.alpha=-1",
+            "variant plain.ps: loss.SynthesisLoss.augmenter.ProxySynthesis: .*`alpha`.* -1",
+        ),
+        ("device=abacus", "variant plain: device: 'abacus' cannot be used: "),
+        ("batch_size=65", "variant plain: batch_size: 65 are more images than the 64 "),
+        ("optimizers.metric_loss=null", "variant plain: optimizers.metric_loss is needed"),
+    ],
+)
+def test_what_cannot_be_made_is_one_line_that_names_file_and_setting(
+    change, message, config, tmp_path
+):
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", str(config), f"results={tmp_path}", change])
+    assert str(caught.value).startswith(f"error: {config}: ")
+    assert re.search(message, str(caught.value)), caught.value
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "letters").exists()
 
 
-# ------------------------------------------------------------------------ the table
+def test_a_dry_run_prints_the_resolved_settings_and_runs_nothing(config, tmp_path, capsys):
+    main(["compare", str(config), "--dry-run", f"results={tmp_path}", "epochs=7"])
+    tree = yaml.safe_load(capsys.readouterr().out)
+    assert tree["results"] == str(tmp_path / "letters")
+    assert tree["seeds"] == [0, 1]
+    assert list(tree["variants"]) == ["plain", "plain+ps"]
+    assert tree["variants"]["plain+ps"]["baseline"] == "plain"
+    assert tree["variants"]["plain"]["epochs"] == 7
+    assert tree["variants"]["plain"]["schedulers"]["by"] == "iteration"
+    assert not any(tmp_path.iterdir())
 
 
-def runs_of(**figures: list[float]) -> pd.DataFrame:
-    rows = [
-        {"variant": variant, "seed": seed, "precision_at_1": value, "seconds": 2.0}
-        | {"mean_average_precision_at_r": value / 2}
-        for variant, values in figures.items()
-        for seed, value in enumerate(values)
-    ]
-    return pd.DataFrame(rows)
-
-
-def test_means_and_student_intervals_in_percent():
-    summary = summarize(runs_of(z=[0.5, 0.6, 0.7], a=[0.25, 0.25, 0.25]))
-    assert summary["variant"].tolist() == ["z", "a"], "in the order of the runs"
-    assert summary["precision_at_1"].tolist() == pytest.approx([60, 25])
-    low, high = stats.t.interval(0.95, df=2, loc=60, scale=stats.sem([50, 60, 70]))
-    assert summary["precision_at_1_interval"].tolist() == pytest.approx([(high - low) / 2, 0])
-    assert summary["mean_average_precision_at_r"].tolist() == pytest.approx([30, 12.5])
-
-
-def test_one_seed_has_no_interval():
-    summary = summarize(runs_of(plain=[0.5]))
-    assert np.isnan(half_width([0.5]))
-    (line,) = to_text(summary).splitlines()[1:]
-    assert line.split() == ["plain", "50.0", "25.0", "1", "2.0"]
-
-
-def test_the_text_has_a_line_for_each_variant():
-    title, first, second = to_text(summarize(runs_of(z=[0.5, 0.6], a=[0.25, 0.25]))).splitlines()
-    assert title.split() == ["variant", "P@1", "[%]", "MAP@R", "[%]", "seeds", "seconds"]
-    assert first.split() == ["z", "55.0", "±", "63.5", "27.5", "±", "31.8", "2", "2.0"]
-    assert second.split()[:4] == ["a", "25.0", "±", "0.0"]
+def test_report_needs_results(tmp_path):
+    with pytest.raises(SystemExit, match="comparison.yaml is missing"):
+        main(["report", str(tmp_path)])
+    (tmp_path / "comparison.yaml").write_text("baselines: {plain: null}\n")
+    with pytest.raises(SystemExit, match="no run is finished"):
+        main(["report", str(tmp_path)])
+    with pytest.raises(SystemExit, match="takes a folder alone"):
+        main(["report", str(tmp_path), "a=b"])

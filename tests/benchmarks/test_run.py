@@ -9,20 +9,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from pytorch_metric_learning.samplers import MPerClassSampler
 from pytorch_metric_learning.utils import common_functions as c_f
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import RandomSampler
 
 import benchmarks
 from benchmarks import results
+from benchmarks.assembly import Parts, Splits
 from benchmarks.batches import SeededSampler
 from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError
-from benchmarks.run import METRICS, Splits, execute, train_and_test
+from benchmarks.evaluation import MAIN_METRIC, RetrievalAccuracy
+from benchmarks.hooks import RecordingHooks
+from benchmarks.run import execute
 from benchmarks.settings import Run, dump, load
-from few_glyphs import few_glyphs
+from few_glyphs import patterns
 
 CONFIG = Path(benchmarks.__file__).parent / "configs" / "glyphs.yaml"
+NOT_TIMES = ["variant", "seed", "split", "epoch", "precision_at_1", MAIN_METRIC]
 pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 
 
@@ -35,7 +41,7 @@ def short(variant: str, *overrides: str, seed: int = 0) -> Run:
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    return Splits(few_glyphs("trainval", 16), few_glyphs("test", 16))
+    return Splits(patterns("train", 16), patterns("val"), patterns("test"))
 
 
 class Recording(ImageClasses):
@@ -45,19 +51,17 @@ class Recording(ImageClasses):
         super().__init__(images.images, images.labels, images.class_names)
         self.rows: list[list[int]] = []
         self.seen: list[torch.Tensor] = []
-        self.augmentation_seeds: set[int] = set()
 
     def __getitems__(self, indices):
         items = super().__getitems__(indices)
         self.rows.append(list(indices))
-        self.augmentation_seeds.add(getattr(self.transform, "seed", None))
         self.seen.append(torch.stack([image for image, _ in items]))
         return items
 
 
 def recorded(run: Run, splits: Splits, folder: Path) -> Recording:
     train = Recording(splits.train)
-    train_and_test(run, Splits(train, splits.test), folder)
+    execute(run, replace(splits, train=train), folder)
     return train
 
 
@@ -81,46 +85,58 @@ def test_variants_with_one_seed_see_the_same_batches(plain, synthetic, splits, t
 
     another_seed = recorded(short(plain, seed=2), splits, tmp_path / "another")
     assert one.rows != another_seed.rows
-    assert one.augmentation_seeds == other.augmentation_seeds
-    assert not one.augmentation_seeds & another_seed.augmentation_seeds
+    assert one.rows[:11] != one.rows[11:], "epochs differ too"
 
 
 def test_augmentation_leaves_the_batches_alone(splits, tmp_path):
-    plain = recorded(short("proxy_nca", "augmentation=null"), splits, tmp_path / "plain")
+    plain = recorded(short("proxy_nca", "transforms.train=[]"), splits, tmp_path / "plain")
     augmented = recorded(short("proxy_nca"), splits, tmp_path / "augmented")
     assert plain.rows == augmented.rows
     assert torch.equal(plain.seen[0], splits.train.images[plain.rows[0]])
     assert not torch.equal(plain.seen[0], augmented.seen[0])
 
 
+def test_each_epoch_is_augmented_in_its_own_way(splits):
+    parts = Parts(short("proxy_nca"), splits)
+
+    def augmented(epoch: int) -> torch.Tensor:
+        parts.start_epoch(epoch)
+        return parts.images.transform(splits.train.images)
+
+    assert torch.equal(augmented(1), augmented(1))
+    assert not torch.equal(augmented(1), augmented(2))
+
+
 def test_variants_with_one_seed_start_from_the_same_models(splits, tmp_path):
     frozen = [f"optimizers.{name}.AdamW.lr=0" for name in ("trunk", "embedder", "metric_loss")]
-    metrics = [
-        train_and_test(short(variant, *frozen, seed=seed), splits, tmp_path / f"{variant}{seed}")
+    histories = [
+        execute(short(variant, *frozen, seed=seed), splits, tmp_path / f"{variant}{seed}")
         for variant, seed in [("proxy_nca", 0), ("proxy_nca+ps", 0), ("proxy_nca", 1)]
     ]
+    metrics = [history["precision_at_1"].tolist() for history in histories]
     assert metrics[0] == metrics[1]
     assert metrics[0] != metrics[2]
 
 
 def test_a_run_repeats_bit_for_bit(splits, tmp_path):
     run = short("proxy_nca+ps")
-    first = train_and_test(run, splits, tmp_path / "first")
+    first = execute(run, splits, tmp_path / "first")
     torch.randn(5)
-    assert train_and_test(run, splits, tmp_path / "second") == first
-    histories = [pd.read_csv(tmp_path / n / "loss_histories.csv") for n in ("first", "second")]
-    pd.testing.assert_frame_equal(*histories)
+    second = execute(run, splits, tmp_path / "second")
+    pd.testing.assert_frame_equal(first[NOT_TIMES], second[NOT_TIMES])
+    losses = [pd.read_csv(tmp_path / n / "logs/loss_histories.csv") for n in ("first", "second")]
+    pd.testing.assert_frame_equal(*losses)
 
 
 @pytest.mark.parametrize("kind", ["torch", "pml"])
 def test_a_seeded_sampler_draws_alone(kind):
     def sampler(seed):
         labels = np.arange(40) % 10
-        inner = {
+        make = {
             "torch": lambda: RandomSampler(range(40)),
             "pml": lambda: MPerClassSampler(labels, 2, batch_size=8, length_before_new_iter=80),
-        }[kind]()
-        return SeededSampler(inner, seed)
+        }[kind]
+        return SeededSampler(make, seed)
 
     one, same, other = sampler(3), sampler(3), sampler(4)
     torch.manual_seed(1)
@@ -137,6 +153,14 @@ def test_a_seeded_sampler_draws_alone(kind):
     assert first_pass != second_pass
     assert list(other) != first_pass
     assert len(one) == len(first_pass)
+
+    one.set_epoch(1)
+    next_epoch = list(one)
+    assert next_epoch not in (first_pass, second_pass)
+    one.set_epoch(0)
+    assert list(one) == first_pass
+    same.set_epoch(1)
+    assert list(same) == next_epoch
 
 
 # ------------------------------------------------------------------- what is recorded
@@ -155,8 +179,8 @@ def test_a_seeded_sampler_draws_alone(kind):
     ],
 )
 def test_statistics_of_nested_modules_are_recorded(variant, table, columns, splits, tmp_path):
-    train_and_test(short(variant), splits, tmp_path)
-    records = pd.read_csv(tmp_path / f"{table}.csv")
+    execute(short(variant), splits, tmp_path)
+    records = pd.read_csv(tmp_path / "logs" / f"{table}.csv")
     assert columns <= set(records.columns)
     # Every tenth iteration of each epoch of eleven.
     assert records["~iteration~"].tolist() == [0, 10, 11, 21]
@@ -165,72 +189,192 @@ def test_statistics_of_nested_modules_are_recorded(variant, table, columns, spli
 
 
 def test_proxies_are_not_recorded(splits, tmp_path):
-    train_and_test(short("proxy_nca+ps"), splits, tmp_path)
-    with sqlite3.connect(tmp_path / "logs.db") as database:
+    execute(short("proxy_nca+ps"), splits, tmp_path)
+    logs = tmp_path / "logs"
+    with sqlite3.connect(logs / "logs.db") as database:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master")]
-    files = [path.stem for path in tmp_path.glob("*.csv")]
+    files = [path.stem for path in logs.glob("*.csv")]
     assert "metric_loss_augmenter_ProxySynthesis" in tables
     assert not [name for name in tables + files if "param" in name]
 
 
 def test_learning_rates_follow_a_cosine_to_zero_by_step(splits, tmp_path):
-    train_and_test(short("proxy_nca"), splits, tmp_path)
+    execute(short("proxy_nca"), splits, tmp_path)
     for name, start in {"trunk": 3e-3, "embedder": 3e-3, "metric_loss": 0.01}.items():
-        records = pd.read_csv(tmp_path / f"{name}_optimizer_AdamW.csv")
+        records = pd.read_csv(tmp_path / "logs" / f"{name}_optimizer_AdamW.csv")
         steps = records["~iteration~"]
         expected = [start * (1 + math.cos(math.pi * step / 22)) / 2 for step in steps]
         np.testing.assert_allclose(records["lr"], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("by", "scheduler"),
+    [
+        ("epoch", "{StepLR: {step_size: 1, gamma: 0.5}}"),
+        # Nothing is an infinite improvement: every look lowers the rate.
+        ("plateau", "{ReduceLROnPlateau: {patience: 0, factor: 0.5, threshold: 1e9}}"),
+    ],
+)
+def test_schedulers_step_by_epoch_or_validation(by, scheduler, splits, tmp_path):
+    overrides = [f"schedulers.trunk={scheduler}", f"schedulers.by={by}", "epochs=3"]
+    others = ["schedulers.embedder=null", "schedulers.metric_loss=null", "evaluate_every=1"]
+    execute(short("proxy_nca", *overrides, *others), splits, tmp_path)
+    records = pd.read_csv(tmp_path / "logs" / "trunk_optimizer_AdamW.csv")
+    first_of_epochs = records[records["~iteration~"] % 11 == 0]["lr"].tolist()
+    assert first_of_epochs == pytest.approx([3e-3, 1.5e-3, 0.75e-3])
+
+
+def test_tensorboard_logs_are_written(splits, tmp_path):
+    execute(short("proxy_nca"), splits, tmp_path)
+    events = EventAccumulator(str(tmp_path / "logs" / "tensorboard")).Reload()
+    scalars = events.Scalars("loss_histories/total_loss")
+    assert [event.step for event in scalars] == [0, 10, 11, 21]
+
+
+def test_a_resumed_run_hides_what_tensorboard_has_from_there_on(tmp_path):
+    for first_step, steps in ((0, [0, 10, 20]), (10, [10, 20, 30])):
+        hooks = RecordingHooks(tmp_path, first_step)
+        for step in steps:
+            hooks.record_keeper.update_records({"loss": 1.0}, step, parent_name="losses")
+        hooks.save()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("losses/loss")] == [0, 10, 20, 30]
+
+
+# ------------------------------------------------------------------- which epoch is tested
+
+
+class Counting(ImageClasses):
+    """Counts how often all of its images are read."""
+
+    def __init__(self, images: ImageClasses) -> None:
+        super().__init__(images.images, images.labels, images.class_names)
+        self.looks: list[int] = []
+
+    def __getitems__(self, indices):
+        self.looks.append(len(indices))
+        return super().__getitems__(indices)
+
+
+def test_the_test_classes_are_looked_at_once_with_the_best_validation_epoch(splits, tmp_path):
+    test = Counting(splits.test)
+    run = short("proxy_nca", "epochs=6", "iterations_per_epoch=2", "evaluate_every=1")
+    # High rates without a schedule: validation goes up and down.
+    rough = replace(run, schedulers=replace(run.schedulers, trunk=None))
+    rough.optimizers.trunk = {"AdamW": {"lr": 0.3}}
+    history = execute(rough, replace(splits, test=test), tmp_path)
+    looks, tested = history[history["split"] == "val"], history[history["split"] == "test"]
+    assert looks["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    best = looks.loc[looks[MAIN_METRIC].idxmax(), "epoch"]
+    assert 6 not in (best, tested["epoch"].item()), "or the test shows nothing"
+    assert tested["epoch"].tolist() == [best]
+    assert sum(test.looks) == len(test)
+
+    # The weights that were kept give the figures that were written.
+    parts = Parts(rough, splits)
+    for name, weights in torch.load(tmp_path / "best.pt", weights_only=True).items():
+        (parts.models | parts.losses)[name].load_state_dict(weights)
+    images = splits.test
+    with torch.no_grad():
+        for model in parts.models.values():
+            model.eval()
+        embeddings = parts.models["embedder"](parts.models["trunk"](images.images))
+    embeddings = torch.nn.functional.normalize(embeddings)
+    metrics = RetrievalAccuracy([2]).get_accuracy(embeddings, images.labels)
+    assert tested[MAIN_METRIC].item() == pytest.approx(metrics[MAIN_METRIC])
+
+
+def test_validation_is_looked_at_every_few_epochs_and_at_the_end(splits, tmp_path):
+    run = short("proxy_nca", "epochs=5", "iterations_per_epoch=1", "evaluate_every=2")
+    history = execute(run, splits, tmp_path)
+    assert history[history["split"] == "val"]["epoch"].tolist() == [2, 4, 5]
+
+
+def test_without_validation_the_last_epoch_is_tested_and_without_test_nothing(splits, tmp_path):
+    run = short("proxy_nca", "iterations_per_epoch=1")
+    last = execute(run, replace(splits, val=None), tmp_path / "last")
+    assert last[["split", "epoch"]].values.tolist() == [["test", 2]]
+    unseen = execute(run, replace(splits, test=None), tmp_path / "unseen")
+    assert unseen["split"].tolist() == ["val"]
+
+
+def test_autocast_leaves_weights_and_metrics_in_float32(splits, tmp_path):
+    run = short("proxy_nca", "autocast=true", "iterations_per_epoch=2")
+    history = execute(run, splits, tmp_path / "half")
+    full = execute(replace(run, autocast=False), splits, tmp_path / "full")
+    saved = torch.load(tmp_path / "half" / "best.pt", weights_only=True)
+    floats = [t for m in saved.values() for t in m.values() if torch.is_tensor(t)]
+    assert {t.dtype for t in floats if t.is_floating_point()} == {torch.float32}
+    there = torch.load(tmp_path / "full" / "best.pt", weights_only=True)
+    weight = "layers.0.weight"
+    assert not torch.equal(saved["trunk"][weight], there["trunk"][weight])
+    assert history[MAIN_METRIC].tolist() == pytest.approx(full[MAIN_METRIC].tolist(), abs=0.1)
+
+
 # ----------------------------------------------------------------- what is left behind
 
 
-def test_a_finished_run_leaves_metrics_settings_and_logs(splits, tmp_path):
+def test_a_finished_run_leaves_metrics_settings_versions_models_and_logs(splits, tmp_path):
     run = short("proxy_anchor", seed=7)
     folder = tmp_path / "proxy_anchor" / "seed_7"
-    assert not results.is_finished(folder, run)
+    assert not results.is_finished(folder)
     table = execute(run, splits, folder)
-    assert [path.name for path in folder.parent.iterdir()] == ["seed_7"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("best.pt", "logs", "metrics.csv", "settings.yaml", "versions.yaml")
+    ]
     assert (folder / "settings.yaml").read_text() == dump(run)
-    assert (folder / "logs" / "loss_histories.csv").exists()
+    (versions,) = yaml.safe_load((folder / "versions.yaml").read_text())
+    assert versions["torch"] == torch.__version__
+    assert versions.keys() >= {"commit", "python", "faiss", "pytorch_metric_learning"}
     written = pd.read_csv(folder / "metrics.csv")
     pd.testing.assert_frame_equal(written, table)
-    assert written.columns.tolist() == ["variant", "seed", *METRICS, "seconds"]
+    assert written.columns.tolist() == [
+        *("variant", "seed", "split", "epoch"),
+        *("precision_at_1", "recall_at_2", "recall_at_4", "recall_at_8"),
+        *("r_precision", MAIN_METRIC, "seconds"),
+    ]
     assert written.loc[0, ["variant", "seed"]].tolist() == ["proxy_anchor", 7]
-    assert results.is_finished(folder, run)
+    assert results.is_finished(folder)
 
 
-def test_other_settings_in_the_folder_are_refused_and_shown(splits, tmp_path):
+def test_other_settings_in_the_folder_are_refused_and_shown(tmp_path):
     run = short("raw_pixels")
-    execute(run, splits, tmp_path / "run")
+    folder = results.run_folder(tmp_path, run)
+    results.start(folder, run)
     with pytest.raises(SettingsError) as caught:
-        results.is_finished(tmp_path / "run", replace(run, batch_size=48))
+        results.check_settings(tmp_path, [replace(run, batch_size=48, seed=8)])
     lines = str(caught.value).splitlines()
-    assert f"{tmp_path / 'run'} holds a run with other settings" in lines[0]
+    assert f"{folder} holds a run with other settings" in lines[0]
     assert "-batch_size: 32" in lines
     assert "+batch_size: 48" in lines
     assert not [line for line in lines if line.startswith(("-seed", "+seed"))]
+    results.check_settings(tmp_path, [replace(run, seed=8)])
 
 
-def test_a_failed_run_leaves_no_results(splits, tmp_path):
-    run = short("proxy_nca", "variants.proxy_nca.optimizers.trunk.AdamW.lr=-1")
-    with pytest.raises(ValueError, match="learning rate"):
-        execute(run, splits, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-    execute(short("raw_pixels"), splits, tmp_path / "run")
-    assert not (tmp_path / "run.unfinished").exists()
+def test_data_that_moved_are_the_same_data(tmp_path):
+    def run(root: str, split: str = "train") -> Run:
+        data = f"data={{root: {root}, train: {{Omniglot: {{root: {root}/o, split: {split}}}}}}}"
+        return short("raw_pixels", data)
 
-
-def test_proxies_without_an_optimizer_are_refused(splits, tmp_path):
-    run = short("proxy_nca", "optimizers.metric_loss=null")
-    with pytest.raises(SettingsError, match=r"proxy_nca: optimizers\.metric_loss is not given"):
-        train_and_test(run, splits, tmp_path)
+    results.start(results.run_folder(tmp_path, run("here")), run("here"))
+    results.check_settings(tmp_path, [run("/over/there")])
+    with pytest.raises(SettingsError, match=r"\+ +split: val"):
+        results.check_settings(tmp_path, [run("here", "val")])
 
 
 def test_raw_pixels_are_compared_as_unit_vectors(splits, tmp_path):
-    metrics = train_and_test(short("raw_pixels"), splits, tmp_path)
+    metrics = execute(short("raw_pixels"), splits, tmp_path).set_index("split").loc["test"]
     pixels = torch.nn.functional.normalize(splits.test.images.flatten(1))
     similarity = pixels @ pixels.T - 2 * torch.eye(len(pixels))
     nearest = splits.test.labels[similarity.argmax(dim=1)]
     expected = (nearest == splits.test.labels).double().mean().item()
     assert metrics["precision_at_1"] == pytest.approx(expected, abs=0.003)
+
+
+def test_transforms_of_the_settings_follow_those_of_the_dataset(splits):
+    run = short("proxy_nca", "transforms.eval=[{few_glyphs.Scaled: {by: 3}}]")
+    images = ImageClasses(*vars(patterns("test")).values())
+    images.transform = torch.ones_like
+    shown = Parts(run, replace(splits, test=images)).test
+    assert shown[0][0].unique().tolist() == [3]
+    assert images[0][0].unique().tolist() == [1]

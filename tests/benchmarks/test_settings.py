@@ -1,7 +1,9 @@
 """Settings files: what they describe, and what is said about wrong ones."""
 
 import re
+import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,11 @@ def written(tmp_path):
         return path
 
     return write
+
+
+@cache
+def shipped(path: Path) -> Comparison:
+    return load(path, ["data.root=somewhere"])
 
 
 def only(comparison: Comparison):
@@ -132,12 +139,9 @@ def test_data_root_is_referred_to(written):
         load(path)
 
 
-@pytest.mark.parametrize("name", ["glyphs", "omniglot"])
-def test_the_shipped_files_describe_what_can_be_built(name):
-    comparison = load(CONFIGS / f"{name}.yaml", ["data.root=somewhere"])
-    assert [run.variant for run in comparison.runs[:2]] == ["raw_pixels", "untrained_trunk"]
-    assert {run.seed for run in comparison.runs} == {0, 1, 2}
-    for run in comparison.runs:
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_the_shipped_files_describe_what_can_be_built(path):
+    for run in shipped(path).variants:
         if run.epochs:
             known = {"num_classes": 7, "embedding_size": 64, "num_steps": 3}
             loss = build(run.loss, **known)
@@ -146,6 +150,65 @@ def test_the_shipped_files_describe_what_can_be_built(name):
             assert proxies.shape[class_dim] == 7
             torch.testing.assert_close(proxies.norm(dim=1 - class_dim), torch.ones(7))
             loss(torch.randn(6, 64), torch.arange(6))
+
+
+@pytest.mark.parametrize("name", ["glyphs", "omniglot"])
+def test_the_first_rows_are_raw_pixels_and_the_untrained_trunk(name):
+    comparison = shipped(CONFIGS / f"{name}.yaml")
+    assert [run.variant for run in comparison.runs[:2]] == ["raw_pixels", "untrained_trunk"]
+    assert {run.seed for run in comparison.runs} == {0, 1, 2}
+    assert {(run.epochs, run.iterations_per_epoch) for run in comparison.runs} == {
+        (0, 42),
+        (20, 42),
+    }
+
+
+def test_the_studies_are_what_they_say():
+    for name in ("omniglot_paper", "omniglot_augmented_paper", "glyphs_paper"):
+        comparison = shipped(CONFIGS / "studies" / f"{name}.yaml")
+        losses = ("norm_softmax", "proxy_nca", "proxy_anchor")
+        pairs = {(f"{loss}+{m}", loss) for loss in losses for m in ("ps", "see", "see_grad")}
+        assert pairs == {(v, b) for v, b in comparison.baselines.items() if b is not None}
+        assert {run.seed for run in comparison.runs} == set(range(10))
+        assert bool(comparison.runs[0].transforms.train) == (name != "omniglot_paper")
+        see = build(
+            next(run.loss for run in comparison.variants if run.variant == "proxy_nca+see_grad"),
+            **{"num_classes": 7, "embedding_size": 64, "num_steps": 3},
+        )
+        assert see.embedding_regularizer.augmenter.detach is False
+    trials = {}
+    for name in ("plain", "ps", "see"):
+        comparison = shipped(CONFIGS / "studies" / f"omniglot_tune_{name}.yaml")
+        assert all(run.data.test is None and run.data.val for run in comparison.runs)
+        described = [str((run.loss, run.optimizers)) for run in comparison.variants]
+        assert len(set(described)) == len(described), "no trial twice"
+        trials[name] = len(described)
+    assert trials == {"plain": 24, "ps": 24, "see": 24}
+
+
+# ---------------------------------------------------------------------- baselines
+
+
+def test_a_baseline_is_what_comes_before_the_plus_or_what_is_said(written):
+    changes = """
+        variants:
+          plain+ps: {loss: {ArcFaceLoss: {}}}
+          lonely+ps: {loss: {ArcFaceLoss: {}}}
+          other: {loss: {ArcFaceLoss: {}}, baseline: ps}
+          plain+none: {loss: {ArcFaceLoss: {}}, baseline: null}
+    """
+    comparison = load(written(changes))
+    assert comparison.baselines == {
+        **{"plain": None, "ps": None, "plain+ps": "plain", "lonely+ps": None},
+        **{"other": "ps", "plain+none": None},
+    }
+
+
+@pytest.mark.parametrize("baseline", ["plan", "ps", 3])
+def test_a_baseline_is_another_variant(baseline, written):
+    path = written(f"variants: {{ps: {{baseline: {baseline}}}}}")
+    with pytest.raises(SettingsError, match=r"yaml: variants.ps.baseline: no other .*plain"):
+        load(path)
 
 
 # ------------------------------------------------------------------ wrong settings
@@ -209,6 +272,13 @@ def test_what_is_wrong_on_the_command_line_is_told_as_such(written, override, me
         ("seeds: []", "seeds: at least one is needed"),
         ("seed: 3", "seed: give the list of seeds instead"),
         ("variants: {bare: {}}", "variants.bare.loss is needed"),
+        ("data: {test: null}", "data: one of val and test is needed"),
+        ("epochs: -1", "epochs: expected at least 0 but got -1"),
+        ("evaluate_every: 0", "evaluate_every: expected at least 1 but got 0"),
+        ("recall_at: [2, 0]", "recall_at: expected positive integers"),
+        ("schedulers: {by: step}", "schedulers.by: .*step.*iteration, epoch, plateau"),
+        ("transforms: {train: [{RandomAfine: {}}]}", r"transforms.train\[0\]: .*RandomAffine"),
+        ("variants: {ps: 3}", "variants"),
     ],
 )
 def test_other_errors_name_the_file_and_the_place(written, changes, message):
@@ -236,6 +306,31 @@ def test_files_that_are_none(tmp_path):
 
 
 # ----------------------------------------------------------------------- objects
+
+
+def test_optional_packages_are_imported_for_names_that_nothing_else_has(tmp_path, monkeypatch):
+    package = tmp_path / "timm" / "models"
+    package.mkdir(parents=True)
+    (tmp_path / "timm" / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("class TinyNet:\n    pass\n")
+    vision = tmp_path / "torchvision"
+    vision.mkdir()
+    (vision / "__init__.py").write_text("raise RuntimeError('not built for this torch')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("timm", "timm.models", "torchvision"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert find("ProxyNCALoss") is losses.ProxyNCALoss
+    assert "timm" not in sys.modules
+    assert type(build({"TinyNet": {}})).__name__ == "TinyNet"
+    with pytest.raises(SettingsError, match="unknown class 'HugeNet'"):
+        find("HugeNet")
+
+
+def test_what_a_constructor_says_is_told_with_the_place():
+    wrong = {"SynthesisLoss": {"augmenter": {"ProxySynthesis": {"alpha": -1}}, "loss": None}}
+    place = "loss.SynthesisLoss.augmenter.ProxySynthesis: Expected argument `alpha` .* -1"
+    with pytest.raises(SettingsError, match=place):
+        build(wrong, "loss")
 
 
 def test_objects_hold_objects():

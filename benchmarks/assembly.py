@@ -1,0 +1,194 @@
+"""From settings to the parts of a run: datasets, models, loss, optimisers, trainer."""
+
+import copy
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from pytorch_metric_learning.trainers import MetricLossOnly
+from torch import Tensor, nn
+
+from benchmarks.batches import SeededSampler, derived_seed, seed_all
+from benchmarks.datasets import ImageClasses
+from benchmarks.errors import SettingsError
+from benchmarks.hooks import RecordingHooks
+from benchmarks.objects import build
+from benchmarks.settings import Data, Run
+
+# What each stream of random numbers is for. Runs with one seed start from the same models and see
+# the same batches, whatever their loss.
+MODELS, BATCHES, TRANSFORMS, EPOCHS = range(4)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The images to train on, and those of other classes to choose the epoch by and to test on."""
+
+    train: ImageClasses
+    val: ImageClasses | None
+    test: ImageClasses | None
+
+
+def load_splits(data: Data) -> Splits:
+    """Read the datasets of the settings."""
+    return Splits(
+        build(data.train, "data.train"),
+        build(data.val, "data.val"),
+        build(data.test, "data.test"),
+    )
+
+
+class Parts:
+    """The parts of a run, as they are before its first step.
+
+    Arguments:
+        run: the settings.
+        splits: the datasets.
+
+    Raises:
+        SettingsError: if something cannot be made as the settings say.
+    """
+
+    def __init__(self, run: Run, splits: Splits) -> None:
+        self.run = run
+        self.device = _device(run.device)
+        seed_all(derived_seed(run.seed, MODELS))
+        offered = {"embedding_size": run.embedding_size}
+        described = {"trunk": run.model.trunk, "embedder": run.model.embedder}
+        self.models: dict[str, nn.Module] = {
+            name: build(model, f"model.{name}", **offered).to(self.device)
+            for name, model in described.items()
+            if model is not None
+        }
+        self.untransformed = splits.train
+        self.val, self.test = (
+            None
+            if images is None
+            else _with_transforms(images, run.transforms.eval, "transforms.eval", run.seed)
+            for images in (splits.val, splits.test)
+        )
+        self.losses: dict[str, nn.Module] = {}
+        self.miners: dict[str, nn.Module] = {}
+        if not run.epochs:
+            return
+        num_steps = run.epochs * run.iterations_per_epoch
+        offered |= {"num_classes": len(splits.train.class_names), "num_steps": num_steps}
+        loss = build(run.loss, "loss", collect_stats=True, **offered)
+        self.losses = {"metric_loss": loss.to(self.device)}
+        if run.miner is not None:
+            self.miners = {"tuple_miner": build(run.miner, "miner")}
+        self.optimizers = self._optimizers()
+        self.schedulers = self._schedulers(num_steps)
+        self.sampler = self._sampler()
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Let all random numbers depend on the seed and the epoch, so that nobody keeps a state."""
+        seed_all(derived_seed(self.run.seed, EPOCHS, epoch))
+        self.sampler.set_epoch(epoch)
+        seed = derived_seed(self.run.seed, TRANSFORMS, epoch)
+        transforms = self.run.transforms.train
+        self.images = _with_transforms(self.untransformed, transforms, "transforms.train", seed)
+
+    def trainer(self, hooks: RecordingHooks) -> "Trainer":
+        """Return PML's trainer of these parts."""
+        return Trainer(
+            autocast=self.run.autocast,
+            models=self.models,
+            optimizers=self.optimizers,
+            lr_schedulers=self.schedulers,
+            batch_size=self.run.batch_size,
+            iterations_per_epoch=self.run.iterations_per_epoch,
+            loss_funcs=self.losses,
+            mining_funcs=self.miners,
+            dataset=self.images,
+            sampler=self.sampler,
+            dataloader_num_workers=0,
+            data_device=self.device,
+            end_of_iteration_hook=hooks.end_of_iteration_hook,
+        )
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        optimizers = {}
+        for name, module in (self.models | self.losses).items():
+            parameters = list(module.parameters())
+            if parameters:
+                described = getattr(self.run.optimizers, name)
+                if described is None:
+                    raise SettingsError(f"optimizers.{name} is needed, for the parameters of it.")
+                path = f"optimizers.{name}"
+                optimizers[f"{name}_optimizer"] = build(described, path, params=parameters)
+        return optimizers
+
+    def _schedulers(self, num_steps: int) -> dict[str, Any]:
+        by = self.run.schedulers.by.value
+        steps = num_steps if by == "iteration" else self.run.epochs
+        schedulers = {}
+        for key, optimizer in self.optimizers.items():
+            name = key.removesuffix("_optimizer")
+            if described := getattr(self.run.schedulers, name):
+                path = f"schedulers.{name}"
+                scheduler = build(described, path, optimizer=optimizer, T_max=steps)
+                schedulers[f"{name}_scheduler_by_{by}"] = scheduler
+        return schedulers
+
+    def _sampler(self) -> SeededSampler:
+        run, images = self.run, self.untransformed
+        offered = {"labels": images.labels, "batch_size": run.batch_size}
+        make_sampler = partial(build, run.sampler, "sampler", data_source=images, **offered)
+        sampler = SeededSampler(make_sampler, derived_seed(run.seed, BATCHES))
+        if len(sampler) < run.batch_size:
+            raise SettingsError(
+                f"batch_size: {run.batch_size} are more images than the {len(sampler)} that the "
+                "sampler gives."
+            )
+        return sampler
+
+
+class Trainer(MetricLossOnly):
+    """PML's trainer with, if wanted, the models under autocast and the loss in float32.
+
+    Under autocast PML's losses would turn their proxies to half precision for good.
+    """
+
+    def __init__(self, autocast: bool, **arguments: Any) -> None:
+        self.autocast = autocast
+        super().__init__(**arguments)
+
+    def compute_embeddings(self, data: Tensor) -> Tensor:
+        """Embeddings of a batch of images, float32."""
+        device = self.data_device.type
+        with torch.autocast(device, torch.bfloat16) if self.autocast else nullcontext():
+            return super().compute_embeddings(data).float()
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"device: {name!r} cannot be used: {reason}") from error
+    return device
+
+
+def _with_transforms(
+    images: ImageClasses, described: list[dict[str, Any]], path: str, seed: int
+) -> ImageClasses:
+    transforms = [
+        build(item, f"{path}[{i}]", seed=derived_seed(seed, i)) for i, item in enumerate(described)
+    ]
+
+    if images.transform is not None:
+        transforms.insert(0, images.transform)
+
+    def in_turn(batch: Tensor) -> Tensor:
+        for transform in transforms:
+            batch = transform(batch)
+        return batch
+
+    images = copy.copy(images)
+    images.transform = in_turn if transforms else None
+    return images

@@ -1,0 +1,151 @@
+"""Images of the user's own, in a folder for each class."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from benchmarks.datasets.image_classes import ImageClasses, check_split
+from benchmarks.errors import nearest
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+Classes = float | Sequence[str]
+
+
+class ImageFolder(ImageClasses):
+    """Pictures in `root/<class>/`, at any depth: float [N, 3 or 1, size, size] in [0, 1].
+
+    Classes are split, never the images of a class. Of each picture the largest square in its
+    middle is taken and resized. All images are held in memory.
+
+    Arguments:
+        root: the folder that holds a folder for each class.
+        split: "train", "val", "trainval" (both together) or "test".
+        validation: the classes that leave the training split for the validation split: a list of
+            names, or a fraction of all classes, drawn by `seed`.
+        test: the classes of the test split, given alike.
+        size: height and width, in pixels.
+        grey: whether to read one channel of brightness in the place of red, green and blue.
+        seed: decides which classes a fraction means.
+        transform: applied to each batch of images, see ImageClasses.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, no class in it, or no image in a class.
+        OSError: if an image cannot be read.
+        ValueError: if there is no such split or class, a fraction is not in [0, 1), a class is in
+            both lists, or the split is left without classes.
+
+    Example:
+        >>> ImageFolder("pets", "test", test=["cat", "dog"]).class_names  # doctest: +SKIP
+        ('cat', 'dog')
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        validation: Classes = 0.2,
+        test: Classes = 0.3,
+        size: int = 64,
+        grey: bool = False,
+        seed: int = 0,
+        transform: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        check_split(split)
+        if size < 1:
+            raise ValueError(f"Expected argument `size` to be a positive integer but got {size}.")
+        files = _find_images(Path(root))
+        names = _split(sorted(files), validation, test, seed)[split]
+        if not names:
+            raise ValueError(
+                f"Expected arguments `validation` and `test` to leave classes for the split "
+                f"{split!r}, out of {len(files)} in {root}, but got {validation!r} and {test!r}."
+            )
+        images = [_read(file, size, grey) for name in names for file in files[name]]
+        labels = torch.arange(len(names)).repeat_interleave(
+            torch.tensor([len(files[name]) for name in names])
+        )
+        super().__init__(torch.stack(images), labels, names, transform)
+
+
+def _find_images(root: Path) -> dict[str, list[Path]]:
+    layout = f"Images are expected in {root}/<class>/, as {', '.join(sorted(SUFFIXES))}"
+    if not root.is_dir():
+        raise FileNotFoundError(f"There is no folder {root}. {layout}.")
+    files = {
+        folder.name: sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        for folder in root.iterdir()
+        if folder.is_dir() and not folder.name.startswith(".")
+    }
+    if not files:
+        raise FileNotFoundError(f"There are no folders of classes in {root}. {layout}.")
+    if empty := sorted(name for name, images in files.items() if not images):
+        raise FileNotFoundError(
+            f"There are no images of {', '.join(empty)} in {root}. {layout}: add some to each of "
+            "these folders, or take the folders away."
+        )
+    return files
+
+
+def _split(names: list[str], validation: Classes, test: Classes, seed: int) -> dict[str, list[str]]:
+    shuffled = [str(name) for name in np.random.default_rng(seed).permutation(names)]
+    # Names go first: a fraction is drawn from the classes that nobody named.
+    named = {*_named("validation", validation, names), *_named("test", test, names)}
+    if both := set(_named("validation", validation, names)) & set(_named("test", test, names)):
+        raise ValueError(
+            f"Expected arguments `validation` and `test` to share no class but both have {both}."
+        )
+    free = [name for name in shuffled if name not in named]
+    chosen = {}
+    for argument, classes in (("test", test), ("validation", validation)):
+        if isinstance(classes, int | float):
+            count = _count(argument, classes, len(names))
+            chosen[argument], free = set(free[:count]), free[count:]
+        else:
+            chosen[argument] = set(classes)
+    trainval = [name for name in names if name not in chosen["test"]]
+    return {
+        "train": [name for name in trainval if name not in chosen["validation"]],
+        "val": sorted(chosen["validation"]),
+        "trainval": trainval,
+        "test": sorted(chosen["test"]),
+    }
+
+
+def _named(argument: str, classes: Classes, names: list[str]) -> Sequence[str]:
+    if isinstance(classes, int | float):
+        return ()
+    if isinstance(classes, str):
+        raise ValueError(
+            f"Expected argument `{argument}` to be a fraction or a list of classes but got "
+            f"{classes!r}."
+        )
+    for name in classes:
+        if name not in names:
+            raise ValueError(
+                f"Expected argument `{argument}` to name classes that are there but got {name!r}: "
+                f"{nearest(str(name), names)}"
+            )
+    return classes
+
+
+def _count(argument: str, fraction: float, classes: int) -> int:
+    if not 0 <= fraction < 1:
+        raise ValueError(
+            f"Expected argument `{argument}` to be a fraction in [0, 1) but got {fraction}."
+        )
+    return max(round(fraction * classes), 1 if fraction else 0)
+
+
+def _read(file: Path, size: int, grey: bool) -> Tensor:
+    try:
+        with Image.open(file) as picture:
+            upright = ImageOps.exif_transpose(picture).convert("L" if grey else "RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise OSError(f"{file} cannot be read as an image: {error}. Mend or remove it.") from error
+    square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
+    pixels = torch.from_numpy(np.array(square, dtype=np.float32) / 255)
+    return pixels[None] if grey else pixels.permute(2, 0, 1)
