@@ -29,7 +29,13 @@ LOSSES = {
     "ps": lambda: SynthesisLoss(proxy_anchor(), ProxySynthesis(mu=1.5)),
     "see": lambda: SynthesisLoss(losses.NormalizedSoftmaxLoss(NUM_CLASSES, DIM), see()),
     "both": lambda: SynthesisLoss(proxy_anchor(), Compose([ProxySynthesis(mu=0.5), see()])),
-    "regularizer": lambda: proxy_anchor(embedding_regularizer=SynthesisRegularizer(see())),
+    "regularizer with see": lambda: proxy_anchor(embedding_regularizer=SynthesisRegularizer(see())),
+    "regularizer with ps": lambda: losses.SoftTripleLoss(
+        NUM_CLASSES, DIM, embedding_regularizer=SynthesisRegularizer(ProxySynthesis())
+    ),
+    "both hooks": lambda: SynthesisLoss(
+        proxy_anchor(embedding_regularizer=SynthesisRegularizer(see())), ProxySynthesis()
+    ),
 }
 
 
