@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from .precision import working_dtype
+from .unit_vectors import lengths, unit
 
 
 def interpolate(first: Tensor, second: Tensor, weight: float) -> Tensor:
@@ -46,8 +46,8 @@ def interpolate_with_norms(first: Tensor, second: Tensor, weight: float) -> tupl
         weight: lambda, in [0, 1].
 
     Returns:
-        The unit vectors, [..., D], and the norms before they were divided by them, [...], 1e-12 at
-        least. Both in float32 at least.
+        The unit vectors, [..., D], and the norms that they were divided by, [...], 1 for a mix that
+        has no direction. Both in float32 at least.
 
     Example:
         >>> import torch
@@ -56,8 +56,6 @@ def interpolate_with_norms(first: Tensor, second: Tensor, weight: float) -> tupl
         (tensor([0.7071, 0.7071]), tensor(0.7071))
     """
     dtype = working_dtype(first, second)
-    a, b = normalize(first.to(dtype), dim=-1), normalize(second.to(dtype), dim=-1)
-    mixed = torch.lerp(b, a, weight)
-    # As in normalize, a zero vector stays zero.
-    norms = torch.linalg.vector_norm(mixed, dim=-1).clamp_min(1e-12)
+    mixed = torch.lerp(unit(second.to(dtype)), unit(first.to(dtype)), weight)
+    norms = lengths(mixed)
     return mixed / norms.unsqueeze(-1), norms

@@ -2,11 +2,11 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from .orthonormal import align
 from .precision import working_dtype
 from .simplex import simplex_vertices
+from .unit_vectors import unit
 
 
 def spherical_expansion(
@@ -47,7 +47,7 @@ def spherical_expansion(
         (torch.Size([1, 2, 3]), tensor([0.6000, 0.6000]))
     """
     dtype = working_dtype(embeddings, proxies)
-    z, w = normalize(embeddings.to(dtype)), normalize(proxies.to(dtype))
+    z, w = unit(embeddings.to(dtype)), unit(proxies.to(dtype))
 
     along = (z * w).sum(dim=1, keepdim=True) * w
     residual = z - along

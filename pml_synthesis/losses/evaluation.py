@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..augmenters import SyntheticBatch
+from ..functional.unit_vectors import unit
 from .proxy_bindings import ProxyBinding
 
 
@@ -88,9 +89,8 @@ def with_norms(
         return rows, proxies
 
     norms = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)[batch.source]
-    rows = torch.nn.functional.normalize(rows) * (norms if rows.requires_grad else norms.detach())
+    rows = unit(rows) * (norms if rows.requires_grad else norms.detach())
     if binding is not None and batch.num_new_classes:
         norm = torch.linalg.vector_norm(binding.proxies(loss), dim=-1).mean()
-        directions = torch.nn.functional.normalize(proxies, dim=-1)
-        proxies = directions * norm.to(proxies)
+        proxies = unit(proxies) * norm.to(proxies)
     return rows, proxies
