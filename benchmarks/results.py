@@ -111,12 +111,12 @@ def read_metrics(folder: Path) -> pd.DataFrame:
 
 
 def read_settings(folder: Path) -> dict[str, Tree]:
-    """Return the settings of each variant that was run, without variant and seed."""
+    """Return the settings of each variant that was run, without its seed and the data's place."""
     settings = {}
     for variant in read_comparison(folder):
         for run in _runs(folder / variant)[:1]:
             tree = yaml.safe_load((run / SETTINGS).read_text())
-            settings[variant] = {k: v for k, v in tree.items() if k not in ("variant", "seed")}
+            settings[variant] = _what_counts(tree)
     return settings
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.results import read_metrics
+from benchmarks.results import read_metrics, read_settings
 
 SETTINGS = """
 data:
@@ -182,3 +182,15 @@ def test_report_needs_results(tmp_path):
         main(["report", str(tmp_path)])
     with pytest.raises(SystemExit, match="takes a folder alone"):
         main(["report", str(tmp_path), "a=b"])
+
+
+def test_a_report_does_not_say_where_the_data_lies(tmp_path):
+    (tmp_path / "comparison.yaml").write_text("baselines: {plain: null}\n")
+    run = tmp_path / "plain" / "seed_0"
+    run.mkdir(parents=True)
+    data = {"root": "private/data", "train": {"Omniglot": {"root": "private/data", "split": "val"}}}
+    settings = {"variant": "plain", "seed": 0, "epochs": 2, "data": data}
+    (run / "settings.yaml").write_text(yaml.safe_dump(settings))
+    told = read_settings(tmp_path)["plain"]
+    assert "private" not in str(told)
+    assert told["data"]["train"]["Omniglot"] == {"root": "${data.root}", "split": "val"}
