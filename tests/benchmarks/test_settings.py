@@ -176,14 +176,20 @@ def test_the_studies_are_what_they_say():
             **{"num_classes": 7, "embedding_size": 64, "num_steps": 3},
         )
         assert see.embedding_regularizer.augmenter.detach is False
+
+
+@pytest.mark.parametrize("data", ["omniglot", "omniglot_augmented", "glyphs"])
+def test_plain_losses_and_methods_are_tuned_alike(data):
     trials = {}
     for name in ("plain", "ps", "see"):
-        comparison = shipped(CONFIGS / "studies" / f"omniglot_tune_{name}.yaml")
+        comparison = shipped(CONFIGS / "studies" / f"{data}_tune_{name}.yaml")
         assert all(run.data.test is None and run.data.val for run in comparison.runs)
+        assert bool(comparison.runs[0].transforms.train) == (data != "omniglot")
         described = [str((run.loss, run.optimizers)) for run in comparison.variants]
         assert len(set(described)) == len(described), "no trial twice"
-        trials[name] = len(described)
-    assert trials == {"plain": 24, "ps": 24, "see": 24}
+        trials[name] = len(described), {run.seed for run in comparison.runs}
+    assert trials["plain"][0] == 24
+    assert trials["plain"] == trials["ps"] == trials["see"]
 
 
 # ---------------------------------------------------------------------- baselines
