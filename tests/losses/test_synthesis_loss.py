@@ -13,6 +13,7 @@ from pml_synthesis import (
     ProxySynthesis,
     SphericalEmbeddingExpansion,
     SynthesisLoss,
+    SynthesisRegularizer,
     SyntheticBatch,
 )
 from pml_synthesis.losses.evaluation import call_weight
@@ -651,3 +652,28 @@ def test_embeddings_that_are_not_finite_give_nan(case, augmenter, value):
     x[3] = value
     result = SynthesisLoss(build(case), augmenter())(x, y)
     assert result.isnan()
+
+
+@pytest.mark.parametrize("method", ["bare", "ps", "see"])
+def test_proxy_nca_is_norm_softmax_at_twice_its_scale(method):
+    """What is tuned for the one is tuned for the other."""
+    (embeddings, labels), scale = draw_batch(0, dtype=torch.float64), 6.0
+
+    def build(loss_class, **options):
+        if method == "see":
+            see = SynthesisRegularizer(SphericalEmbeddingExpansion(3, 0.5, seed=1))
+            options |= {"embedding_regularizer": see, "embedding_reg_weight": 0.5}
+        return loss_class(NUM_CLASSES, DIM, **options).double()
+
+    proxy_nca = build(losses.ProxyNCALoss, softmax_scale=scale)
+    norm_softmax = build(losses.NormalizedSoftmaxLoss, temperature=1 / (2 * scale))
+    norm_softmax.W.data = proxy_nca.proxies.data.T.clone()
+    outcomes = []
+    for loss in (proxy_nca, norm_softmax):
+        rows = embeddings.detach().clone().requires_grad_()
+        hooked = SynthesisLoss(loss, ProxySynthesis(seed=1)) if method == "ps" else loss
+        value = hooked(rows, labels)
+        value.backward()
+        outcomes.append((value, rows.grad))
+    torch.testing.assert_close(*outcomes, **CLOSE)
+    torch.testing.assert_close(proxy_nca.proxies.grad, norm_softmax.W.grad.T, **CLOSE)
