@@ -1,0 +1,96 @@
+"""Draws what both methods make, with the library itself: writes methods.svg beside this file."""
+
+from pathlib import Path
+
+import torch
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.patches import Arc, Circle, Polygon
+
+from pml_synthesis import ProxySynthesis, SphericalEmbeddingExpansion
+
+# Okabe and Ito's colours, which colour-blind readers tell apart; what is synthetic is hollow, too.
+BLUE, GREEN, RED, PURPLE = "#0072B2", "#009E73", "#D55E00", "#AA4499"
+ROW, PROXY = {"marker": "o", "s": 70}, {"marker": "*", "s": 420}
+
+
+def on_circle(*degrees: float) -> torch.Tensor:
+    """Return unit vectors in the plane, [N, 2]."""
+    angles = torch.deg2rad(torch.tensor(degrees))
+    return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+
+def real(axes: Axes, points: torch.Tensor, color: str, shape: dict) -> None:
+    """Draw real rows or proxies."""
+    x, y = points.reshape(-1, points.shape[-1]).T
+    axes.scatter(x, y, color=color, edgecolor="black", linewidth=0.8, zorder=2, **shape)
+
+
+def synthetic(axes: Axes, points: torch.Tensor, color: str, shape: dict) -> None:
+    """Draw synthetic rows or proxies."""
+    x, y = points.reshape(-1, points.shape[-1]).T
+    axes.scatter(x, y, facecolor="white", edgecolor=color, linewidth=2, zorder=3, **shape)
+
+
+def proxy_synthesis(axes: Axes) -> None:
+    """Draw two classes on the circle, and the two that are synthesised between them."""
+    embeddings, labels = on_circle(12, 36, 128, 152), torch.tensor([0, 0, 1, 1])
+    proxies = on_circle(24, 140)
+    ps = ProxySynthesis(seed=59, collect_stats=True)  # draws a lambda that shows well
+    batch = ps(embeddings, labels, proxies)
+
+    axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="0.7", zorder=0))
+    for label, color in enumerate([BLUE, GREEN]):
+        real(axes, embeddings[labels == label], color, ROW)
+        real(axes, proxies[label], color, PROXY)
+        name(axes, proxies[label], f"class {'ab'[label]}", color)
+    mixes = "new class\n{0:.2f} a + {1:.2f} b", "new class\n{1:.2f} a + {0:.2f} b"
+    for new, color in enumerate([RED, PURPLE]):
+        synthetic(axes, batch.embeddings[batch.labels == 2 + new], color, ROW)
+        synthetic(axes, batch.proxies[new], color, PROXY)
+        mix = mixes[new].format(ps.mixing_weight, 1 - ps.mixing_weight)
+        name(axes, batch.proxies[new], mix, color)
+    axes.set(xlim=(-1.5, 1.5), ylim=(0.05, 1.35), title="Proxy Synthesis: new classes between two")
+
+
+def name(axes: Axes, point: torch.Tensor, text: str, color: str) -> None:
+    """Write a name outside of the circle, beside a point of it."""
+    x, y = (1.17 * point).tolist()
+    side = "left" if x > 0 else "right"
+    axes.text(x, y, text, color=color, ha=side, va="bottom", fontsize=12)
+
+
+def spherical_embedding_expansion(axes: Axes) -> None:
+    """Draw a sphere from above a proxy: rows of its class, and what is synthesised of them."""
+    embeddings = torch.tensor([[0.35, 0.1, 0.931], [-0.5, 0.45, 0.74]])
+    proxy = torch.tensor([[0.0, 0.0, 1.0]])
+    see = SphericalEmbeddingExpansion(num_expansions=2, fraction=1.0, seed=0)
+    batch = see(embeddings, torch.tensor([0, 0]), proxy)
+
+    real(axes, proxy[0, :2], BLUE, PROXY)
+    real(axes, embeddings[:, :2], BLUE, ROW)
+    for row, color in enumerate([RED, PURPLE]):
+        made = batch.embeddings[batch.source == row]
+        corners = torch.cat([embeddings[row : row + 1], made])[:, :2]
+        radius = float(corners[0].norm())
+        axes.add_patch(Circle((0, 0), radius, fill=False, color="0.7", zorder=0))
+        axes.add_patch(Polygon(corners, fill=False, edgecolor=color, linestyle=":", zorder=1))
+        synthetic(axes, made[:, :2], color, ROW)
+    axes.text(0.08, 0, "proxy", color=BLUE, va="center", fontsize=11)
+    axes.set(xlim=(-1.1, 1.1), ylim=(-0.8, 0.8), title="SEE: new rows around their proxy")
+
+
+def main(path: Path) -> None:
+    """Draw both side by side."""
+    pyplot.rcParams["svg.hashsalt"] = "the same file from the same script"
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    proxy_synthesis(left)
+    spherical_embedding_expansion(right)
+    for axes in (left, right):
+        axes.set_aspect("equal")
+        axes.axis("off")
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main(Path(__file__).with_suffix(".svg"))
