@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CONFIG ?= benchmarks/configs/glyphs.yaml
 
-.PHONY: bench speed test lint types clean
+.PHONY: bench speed test lint types docs clean
 
 # A variant or setting of the benchmark is given as `make bench ARGS="data.root=path"`.
 bench: $(READY)
@@ -24,6 +24,9 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+docs: $(VENV)/.ready_for_docs
+	$(BIN)/python -m mkdocs build --strict
+
 # The stamp is newer than what it was made from, so a second call installs nothing.
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -31,5 +34,9 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmark,dev]"
 	touch $@
 
+$(VENV)/.ready_for_docs: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

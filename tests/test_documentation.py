@@ -7,18 +7,23 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 import pml_synthesis
+from pml_synthesis import functional
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+SITE_PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *SITE_PAGES]
 MODULES = [
     module.name for module in pkgutil.walk_packages(pml_synthesis.__path__, "pml_synthesis.")
 ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_code_blocks_run(page):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_code_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     exec("\n".join(blocks), {})
 
@@ -38,3 +43,27 @@ def test_links_between_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def pages_in(navigation):
+    """The pages of a part of the navigation: `path`, `{title: path}` or `{title: [...]}`."""
+    if isinstance(navigation, str):
+        return {navigation}
+    entries = navigation.values() if isinstance(navigation, dict) else navigation
+    return set().union(*map(pages_in, entries))
+
+
+def test_every_page_is_in_the_navigation():
+    """But for the runner's own, which the page of results links."""
+    pages = {str(page.relative_to(ROOT / "docs")) for page in SITE_PAGES}
+    assert pages_in(SITE["nav"]) == {page for page in pages if not page.startswith("results/")}
+
+
+def test_every_public_name_has_its_place():
+    documented = {
+        name
+        for page in SITE_PAGES
+        for name in re.findall(r"^::: pml_synthesis\.(\S+)$", page.read_text(), flags=re.MULTILINE)
+    }
+    functions = {f"functional.{name}" for name in functional.__all__}
+    assert {*pml_synthesis.__all__, *functions, "schedules.CosineSchedule"} <= documented
