@@ -1,10 +1,12 @@
-"""Draws what both methods make, with the library itself: writes methods.svg beside this file."""
+"""Draws what the methods make, with the library itself: writes SVG files beside this one."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Arc, Circle, Polygon
 
 from pml_synthesis import ProxySynthesis, SphericalEmbeddingExpansion
@@ -43,17 +45,17 @@ def proxy_synthesis(axes: Axes) -> None:
     for label, color in enumerate([BLUE, GREEN]):
         real(axes, embeddings[labels == label], color, ROW)
         real(axes, proxies[label], color, PROXY)
-        name(axes, proxies[label], f"class {'ab'[label]}", color)
+        write_name(axes, proxies[label], f"class {'ab'[label]}", color)
     mixes = "new class\n{0:.2f} a + {1:.2f} b", "new class\n{1:.2f} a + {0:.2f} b"
     for new, color in enumerate([RED, PURPLE]):
         synthetic(axes, batch.embeddings[batch.labels == 2 + new], color, ROW)
         synthetic(axes, batch.proxies[new], color, PROXY)
         mix = mixes[new].format(ps.mixing_weight, 1 - ps.mixing_weight)
-        name(axes, batch.proxies[new], mix, color)
+        write_name(axes, batch.proxies[new], mix, color)
     axes.set(xlim=(-1.5, 1.5), ylim=(0.05, 1.35), title="Proxy Synthesis: new classes between two")
 
 
-def name(axes: Axes, point: torch.Tensor, text: str, color: str) -> None:
+def write_name(axes: Axes, point: torch.Tensor, text: str, color: str) -> None:
     """Write a name outside of the circle, beside a point of it."""
     x, y = (1.17 * point).tolist()
     side = "left" if x > 0 else "right"
@@ -80,17 +82,28 @@ def spherical_embedding_expansion(axes: Axes) -> None:
     axes.set(xlim=(-1.1, 1.1), ylim=(-0.8, 0.8), title="SEE: new rows around their proxy")
 
 
-def main(path: Path) -> None:
-    """Draw both side by side."""
-    pyplot.rcParams["svg.hashsalt"] = "the same file from the same script"
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    proxy_synthesis(left)
-    spherical_embedding_expansion(right)
-    for axes in (left, right):
+def draw(*methods: Callable[[Axes], None]) -> Figure:
+    """Draw methods side by side."""
+    size = 5.5 * len(methods), 4
+    figure, places = pyplot.subplots(1, len(methods), figsize=size, squeeze=False)
+    for axes, method in zip(places.flat, methods, strict=True):
+        method(axes)
         axes.set_aspect("equal")
         axes.axis("off")
-    figure.savefig(path, metadata={"Date": None})
+    return figure
+
+
+def main(folder: Path) -> None:
+    """Write a picture of each method, and one of both."""
+    pyplot.rcParams["svg.hashsalt"] = "the same file from the same script"
+    for file_name, methods in {
+        "proxy_synthesis": [proxy_synthesis],
+        "spherical_embedding_expansion": [spherical_embedding_expansion],
+        "methods": [proxy_synthesis, spherical_embedding_expansion],
+    }.items():
+        path = folder / f"{file_name}.svg"
+        draw(*methods).savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
 if __name__ == "__main__":
-    main(Path(__file__).with_suffix(".svg"))
+    main(Path(__file__).parent)
