@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,11 @@ def test_every_public_name_has_its_place():
     }
     functions = {f"functional.{name}" for name in functional.__all__}
     assert {*pml_synthesis.__all__, *functions, "schedules.CosineSchedule"} <= documented
+
+
+def test_pictures_are_drawn_by_their_script(tmp_path):
+    script = ROOT / "docs" / "pictures" / "methods.py"
+    runpy.run_path(str(script))["main"](tmp_path)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {"methods.svg", "proxy_synthesis.svg", "spherical_embedding_expansion.svg"}
+    assert all((script.parent / name).exists() for name in drawn)

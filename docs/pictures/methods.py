@@ -52,7 +52,7 @@ def proxy_synthesis(axes: Axes) -> None:
         synthetic(axes, batch.proxies[new], color, PROXY)
         mix = mixes[new].format(ps.mixing_weight, 1 - ps.mixing_weight)
         write_name(axes, batch.proxies[new], mix, color)
-    axes.set(xlim=(-1.5, 1.5), ylim=(0.05, 1.35), title="Proxy Synthesis: new classes between two")
+    axes.set(xlim=(-1.5, 1.5), ylim=(0.05, 1.45), title="Proxy Synthesis: new classes between two")
 
 
 def write_name(axes: Axes, point: torch.Tensor, text: str, color: str) -> None:
@@ -64,7 +64,7 @@ def write_name(axes: Axes, point: torch.Tensor, text: str, color: str) -> None:
 
 def spherical_embedding_expansion(axes: Axes) -> None:
     """Draw a sphere from above a proxy: rows of its class, and what is synthesised of them."""
-    embeddings = torch.tensor([[0.35, 0.1, 0.931], [-0.5, 0.45, 0.74]])
+    embeddings = torch.tensor([[0.5, 0.0, 0.866], [-0.624, 0.36, 0.694]])
     proxy = torch.tensor([[0.0, 0.0, 1.0]])
     see = SphericalEmbeddingExpansion(num_expansions=2, fraction=1.0, seed=0)
     batch = see(embeddings, torch.tensor([0, 0]), proxy)
@@ -78,7 +78,7 @@ def spherical_embedding_expansion(axes: Axes) -> None:
         axes.add_patch(Circle((0, 0), radius, fill=False, color="0.7", zorder=0))
         axes.add_patch(Polygon(corners, fill=False, edgecolor=color, linestyle=":", zorder=1))
         synthetic(axes, made[:, :2], color, ROW)
-    axes.text(0.08, 0, "proxy", color=BLUE, va="center", fontsize=11)
+    axes.text(0.09, 0, "proxy", color=BLUE, va="center", fontsize=11)
     axes.set(xlim=(-1.1, 1.1), ylim=(-0.8, 0.8), title="SEE: new rows around their proxy")
 
 
