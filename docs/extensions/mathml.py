@@ -19,6 +19,8 @@ class Formula(InlineProcessor):
     def handleMatch(self, match: re.Match[str], data: str) -> tuple[str, int, int]:  # noqa: N802
         """Put the formula aside, so that nobody reads Markdown into it."""
         mathml = convert(" ".join(match[1].split()), display=self.display)
+        # The bars of a norm would grow to the height of the whole formula.
+        mathml = mathml.replace("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>')
         return self.md.htmlStash.store(mathml), match.start(), match.end()
 
 
