@@ -8,7 +8,7 @@ from ranks import LOSSES, train, train_as_rank
 def ranks(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     torch.multiprocessing.spawn(train_as_rank, (request.param, str(folder)), nprocs=request.param)
-    return [torch.load(folder / f"{rank}.pth") for rank in range(request.param)]
+    return [torch.load(folder / f"{rank}.pth", weights_only=True) for rank in range(request.param)]
 
 
 @pytest.mark.parametrize("name", LOSSES)
