@@ -130,53 +130,6 @@ def test_has_the_gradients_of_the_bare_loss(case, mode):
     assert_same_gradients(wrapped(x, y), bare(x, y), *weights)
 
 
-@all_losses
-@all_augmenters
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("training", [True, False])
-def test_the_weight_is_never_cast(case, augmenter, dtype, training):
-    x, y = draw_batch(0, dtype=dtype)
-    loss = build(case, dtype=torch.float32)
-    try:
-        copy.deepcopy(loss)(x, y)
-    except (RuntimeError, AssertionError):
-        pytest.skip(f"PML's {case.name} does not support {dtype} embeddings")
-    wrapped = SynthesisLoss(loss, augmenter()).train(training)
-    before = getattr(loss, case.weight).detach().clone()
-    value = wrapped(x, y)
-    value.backward()
-    weight = getattr(loss, case.weight)
-    assert weight.dtype == weight.grad.dtype == torch.float32
-    torch.testing.assert_close(weight, before, rtol=1e-5, atol=1e-5)
-    assert value.dtype == dtype
-    exact = SynthesisLoss(build(case), augmenter()).train(training)
-    expected = exact(x.detach().double(), y)
-    tolerance = {torch.float16: 2e-2, torch.bfloat16: 0.15, torch.float64: 1e-5}[dtype]
-    torch.testing.assert_close(value.double(), expected, rtol=tolerance, atol=tolerance)
-
-
-@all_losses
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast(case, dtype):
-    x, y = draw_batch(0, dtype=torch.float32)
-    layer = torch.nn.Linear(DIM, DIM)
-    loss = build(case, dtype=torch.float32)
-    with torch.autocast("cpu", dtype):
-        embeddings = layer(x)
-        assert embeddings.dtype == dtype
-        try:
-            copy.deepcopy(loss)(embeddings, y)
-        except (RuntimeError, AssertionError):
-            pytest.skip(f"PML's {case.name} does not support {dtype} embeddings")
-        value = SynthesisLoss(loss, ProxySynthesis(seed=1))(embeddings, y)
-    value.backward()
-    assert getattr(loss, case.weight).dtype == torch.float32
-    assert layer.weight.grad.isfinite().all()
-    exact = SynthesisLoss(build(case, dtype=torch.float32), ProxySynthesis(seed=1))
-    tolerance = 0.15 if dtype == torch.bfloat16 else 2e-2
-    torch.testing.assert_close(value.float(), exact(layer(x), y), rtol=tolerance, atol=tolerance)
-
-
 @pytest.mark.parametrize("training", [True, False])
 def test_p2sgrad_renormalizes_its_own_weight(training):
     loss = losses.P2SGradLoss(DIM, NUM_CLASSES)
