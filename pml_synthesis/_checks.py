@@ -16,13 +16,23 @@ def expect(valid: bool, argument: str, expected: str, got: Any) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value is a finite real number (True and False are none)."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether a value is a finite real number, as a float (True and False are none)."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def is_integer(value: Any) -> bool:
     """Tell whether a value is an integer (True and False are none)."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def expect_tensor(argument: str, got: Any) -> None:
+    """Raise a ValueError that names the argument, unless it is a tensor."""
+    expect(isinstance(got, torch.Tensor), argument, "a tensor", got)
 
 
 def is_integer_dtype(dtype: torch.dtype) -> bool:

@@ -44,6 +44,6 @@ class CosineSchedule:
 
     def __call__(self, step: int) -> float:
         """Return the value at a step, counted from 0."""
-        progress = min(step / self.num_steps, 1.0)
+        progress = min(step, self.num_steps) / self.num_steps
         share_of_start = (1 + math.cos(math.pi * progress)) / 2
         return self.end + (self.start - self.end) * share_of_start

@@ -1,7 +1,11 @@
 """Whatever is thrown at the entry points: a message that names the argument, or sound results."""
 
 import math
+import sys
+from fractions import Fraction
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -10,16 +14,32 @@ from pytorch_metric_learning import losses
 
 from cases import PROXY_LOSSES
 from pml_synthesis import (
+    BaseAugmenter,
     Compose,
     ProxySynthesis,
     SphericalEmbeddingExpansion,
     SynthesisLoss,
     SynthesisRegularizer,
+    SyntheticBatch,
+    register_proxies,
 )
+from pml_synthesis.functional import (
+    interpolate,
+    random_frame,
+    random_signs,
+    row_order,
+    spherical_expansion,
+)
+from pml_synthesis.losses.proxy_bindings import _BINDINGS
+from pml_synthesis.schedules import CosineSchedule
 
 SPECIAL = [0.0, math.nan, math.inf, -math.inf, 1e-30, 1e30]
+# PML does not take them itself.
+NO_BFLOAT16 = losses.ProxyNCALoss, losses.P2SGradLoss
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+# Those of more than eight bits without a sign came with torch 2.3.
+UNSIGNED = [getattr(torch, name) for name in ("uint16", "uint32", "uint64") if hasattr(torch, name)]
+INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, *UNSIGNED]
 
 
 @st.composite
@@ -31,9 +51,11 @@ def batches(draw, dtypes=DTYPES, out_of_range=True, special=SPECIAL):
     form = (classes, dim) if centers is None else (classes, centers, dim)
     x = torch.randn(rows, dim, dtype=torch.float64, generator=generator)
     p = torch.randn(form, dtype=torch.float64, generator=generator)
-    # One batch in five has a label too many.
-    highest = classes - int(draw(st.integers(0, 4)) < 4 or not out_of_range)
-    y = torch.tensor(draw(st.lists(st.integers(0, highest), min_size=rows, max_size=rows)))
+    labels = draw(st.lists(st.integers(0, classes - 1), min_size=rows, max_size=rows))
+    y = torch.tensor(labels, dtype=torch.int64)
+    wrong = draw(st.sampled_from([None] * 5 + [-1, classes])) if out_of_range and rows else None
+    if wrong is not None:
+        y[draw(st.integers(0, rows - 1))] = wrong
     for row in draw(st.lists(st.integers(0, rows - 1), max_size=9)) if rows else ():
         kind = draw(st.sampled_from([*special, "equal", "opposite", "twin"]))
         target = p[int(y[row]) % classes].reshape(-1, dim)[0]
@@ -70,7 +92,7 @@ def too_many_expansions(augmenter, dim):
 @given(augmenters, batches())
 def test_augmenters(augmenter, batch):
     x, y, p = batch
-    out_of_range = len(y) > 0 and int(y.max()) >= len(p)
+    out_of_range = bool(((y.long() < 0) | (y.long() >= len(p))).any())
     if out_of_range or too_many_expansions(augmenter, x.shape[1]):
         with pytest.raises(ValueError, match="Expected argument `(labels|num_expansions)` to be"):
             augmenter(x, y, p)
@@ -119,18 +141,154 @@ def test_losses_are_finite_where_the_bare_loss_with_more_classes_is(case, augmen
 
 
 @hostile
-@given(st.sampled_from(PROXY_LOSSES), augmenters, batches([torch.float32, torch.float64]))
+@given(st.sampled_from(PROXY_LOSSES), augmenters, batches(out_of_range=False))
 def test_hooks_never_give_a_number_for_what_is_not_one(case, augmenter, batch):
     x, y, _ = batch
     if len(x) == 0 or too_many_expansions(augmenter, x.shape[1]):
         return
     torch.manual_seed(0)
+    if x.dtype == torch.bfloat16 and case.loss_class in NO_BFLOAT16:
+        return
     regularizer = SynthesisRegularizer(augmenter)
     for loss in (
-        SynthesisLoss(case.build(7, x.shape[1]).to(x.dtype), augmenter),
-        case.build(7, x.shape[1], embedding_regularizer=regularizer).to(x.dtype),
+        SynthesisLoss(case.build(7, x.shape[1]), augmenter),
+        case.build(7, x.shape[1], embedding_regularizer=regularizer),
     ):
         value = loss(x, y.long())
         assert value.shape == ()
         if not x.isfinite().all():
             assert not value.isfinite()
+
+
+@hostile
+@given(batches(out_of_range=False), st.integers(1, 7), st.floats(0, 1), st.integers(0, 1000))
+def test_functions_keep_what_is_not_finite_to_its_row(batch, size, weight, seed):
+    x, y, p = batch
+    y, p, dim = y.long(), p if p.ndim == 2 else p[:, 0], x.shape[1]
+    draws = torch.Generator().manual_seed(seed)
+    direction = torch.randn(dim, dtype=torch.float64, generator=draws)
+    order = row_order(x, y, direction)
+    assert order.sort().values.tolist() == list(range(len(x)))
+    assert y[order].tolist() == y.sort().values.tolist()
+
+    finite = x.isfinite().all(dim=1)
+    mixed = interpolate(x, p[y], weight)
+    assert mixed.dtype == x.dtype and mixed[finite].isfinite().all()
+    assert not mixed[~finite].isfinite().all(dim=1).any()
+    if size < dim:
+        frame, signs = random_frame(size + 1, dim, draws), random_signs(len(x), dim, draws)
+        points = spherical_expansion(x, p[y], frame, signs)
+        assert points.dtype == x.dtype and points.shape == (len(x), size, dim)
+        assert points[finite].isfinite().all()
+        assert not points[~finite].isfinite().flatten(1).all(dim=1).any()
+
+
+anything = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.fractions(),
+    st.text(max_size=3),
+    st.sampled_from([10**400, Fraction(10**400), np.float64(0.5), np.int64(3), np.array([0.5])]),
+    st.sampled_from([torch.tensor(1), torch.ones(2, 3), [], [0.4], {}, {"num_classes": 5}]),
+    st.sampled_from([object(), ProxySynthesis, torch.nn.Identity(), losses.TripletMarginLoss()]),
+)
+
+
+def number(value):
+    """Whether a value is a number that float64 can hold."""
+    kinds = (int, float, Fraction, np.integer)
+    return (
+        isinstance(value, kinds)
+        and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
+    )
+
+
+def integer(value):
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def schedule(**given):
+    return CosineSchedule(**{"start": 0.0, "end": 1.0, "num_steps": 5} | given)
+
+
+def taught(**given):
+    register_proxies(**{"loss_class": UsersLoss, "weight": "proxies"} | given)
+
+
+class UsersLoss(losses.ProxyNCALoss):
+    pass
+
+
+ARGUMENTS = {
+    "alpha": (ProxySynthesis, lambda v: number(v) and v > 0),
+    "mu": (ProxySynthesis, lambda v: number(v) and v >= 0),
+    "seed": (ProxySynthesis, lambda v: v is None or (integer(v) and 0 <= v < 2**64)),
+    "num_expansions": (SphericalEmbeddingExpansion, lambda v: integer(v) and v >= 1),
+    "fraction": (
+        SphericalEmbeddingExpansion,
+        lambda v: callable(v) or (number(v) and 0 <= v <= 1),
+    ),
+    "augmenters": (Compose, lambda v: False),
+    "start": (schedule, number),
+    "end": (schedule, number),
+    "num_steps": (schedule, lambda v: integer(v) and v >= 1),
+    "loss": (
+        partial(SynthesisLoss, augmenter=None),
+        lambda v: isinstance(v, losses.TripletMarginLoss),
+    ),
+    "augmenter": (SynthesisRegularizer, lambda v: False),
+    "loss_class": (taught, lambda v: False),
+    "weight": (taught, lambda v: isinstance(v, str) and v != ""),
+    "class_dim": (taught, lambda v: integer(v) and v in (0, 1)),
+    "centers": (taught, lambda v: v is None or (isinstance(v, str) and v != "")),
+    "sized_by_classes": (taught, lambda v: v is None or v == {}),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+@settings(max_examples=100, deadline=None)
+@given(value=anything)
+def test_what_is_given_to_a_constructor_is_taken_or_named(name, value):
+    build, fits = ARGUMENTS[name]
+    try:
+        if fits(value):
+            build(**{name: value})
+        else:
+            with pytest.raises(ValueError, match=f"Expected argument `{name}` to be .*, but got"):
+                build(**{name: value})
+    finally:
+        _BINDINGS.pop(UsersLoss, None)
+
+
+FOUR = torch.arange(4)
+TENSORS = {"embeddings": torch.ones(4, 3), "labels": FOUR, "proxies": torch.ones(4, 3)}
+FIELDS = {**TENSORS, "source": FOUR}
+no_tensor = anything.filter(lambda value: not isinstance(value, torch.Tensor))
+
+
+@hostile
+@given(augmenters, st.sampled_from(sorted(FIELDS)), no_tensor)
+def test_what_is_no_tensor_is_named(augmenter, name, value):
+    message = f"Expected argument `{name}` to be .*, but got"
+    calls = [(SyntheticBatch, FIELDS)]
+    if name in TENSORS:
+        calls.append((augmenter, TENSORS))
+    if name in ("embeddings", "labels"):
+        wrapped = SynthesisLoss(losses.ProxyNCALoss(4, 3), augmenter)
+        calls.append((wrapped, {key: TENSORS[key] for key in ("embeddings", "labels")}))
+    for called, given_ in calls:
+        with pytest.raises(ValueError, match=message):
+            called(**given_ | {name: value})
+    assert all(part.step == 0 for part in augmenter.modules() if isinstance(part, BaseAugmenter))
+
+
+@hostile
+@given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.integers(1, 10**400), st.integers(0, 10**401))
+def test_a_schedule_stays_between_its_ends(start, end, num_steps, step):
+    value = CosineSchedule(start, end, num_steps)(step)
+    rounding = 1e-12 * max(abs(start), abs(end))
+    assert min(start, end) - rounding <= value <= max(start, end) + rounding
+    assert step < num_steps or value == pytest.approx(end, abs=rounding)

@@ -9,7 +9,7 @@ import torch
 from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 from torch import Generator, Tensor
 
-from .._checks import expect, is_integer, is_integer_dtype
+from .._checks import expect, expect_tensor, is_integer, is_integer_dtype
 from .synthetic_batch import SyntheticBatch
 
 
@@ -146,11 +146,12 @@ class BaseAugmenter(ModuleWithRecords):
         return {}
 
     def _check(self, embeddings: Tensor, labels: Tensor, proxies: Tensor | None) -> Tensor:
+        expect_tensor("embeddings", embeddings)
         shape = tuple(embeddings.shape)
         expect(len(shape) == 2, "embeddings", "of shape [B, D]", shape)
         expect(embeddings.is_floating_point(), "embeddings", "floating point", embeddings.dtype)
 
-        expect(labels is not None, "labels", "a tensor of class labels", labels)
+        expect_tensor("labels", labels)
         expect(labels.shape == shape[:1], "labels", f"of shape [{shape[0]}]", tuple(labels.shape))
         expect(is_integer_dtype(labels.dtype), "labels", "integers", labels.dtype)
         host_labels = labels.to("cpu", torch.int64)
@@ -160,6 +161,7 @@ class BaseAugmenter(ModuleWithRecords):
             needed = f"the class proxies, which {name} needs; a loss without them has none to give"
             expect(not self.requires_proxies, "proxies", needed, None)
         else:
+            expect_tensor("proxies", proxies)
             form = (
                 f"of shape [C, {shape[1]}] or [C, K, {shape[1]}], as wide as the embeddings (those "
                 "of a loss taught by register_proxies: see its `class_dim`)"

@@ -36,8 +36,8 @@ class Compose(BaseAugmenter):
 
     def __init__(self, augmenters: Sequence[BaseAugmenter]) -> None:
         super().__init__()
-        augmenters = list(augmenters)
-        valid = bool(augmenters) and all(isinstance(part, BaseAugmenter) for part in augmenters)
+        several = isinstance(augmenters, Sequence) and len(augmenters) > 0
+        valid = several and all(isinstance(part, BaseAugmenter) for part in augmenters)
         expect(valid, "augmenters", "a sequence of at least one augmenter", augmenters)
         unique = len({id(part) for part in augmenters}) == len(augmenters)
         expect(unique, "augmenters", "different objects (copy.deepcopy makes one)", augmenters)

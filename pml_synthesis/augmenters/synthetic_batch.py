@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .._checks import expect, is_integer_dtype
+from .._checks import expect, expect_tensor, is_integer_dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,8 @@ class SyntheticBatch:
         class_mixture: how the new proxies are mixed from real ones, if they are; likewise.
 
     Raises:
-        ValueError: if lengths or widths do not fit together, or labels are no integers.
+        ValueError: if lengths or widths do not fit together, or labels or sources are no
+            integers.
 
     Example:
         >>> batch = SyntheticBatch.empty(torch.zeros(4, 8))
@@ -64,14 +65,16 @@ class SyntheticBatch:
     class_mixture: Mixture | None = None
 
     def __post_init__(self) -> None:
+        for name in ("embeddings", "labels", "proxies", "source"):
+            expect_tensor(name, getattr(self, name))
         expect(
             self.embeddings.ndim == 2, "embeddings", "of shape [M, D]", tuple(self.embeddings.shape)
         )
         rows, width = self.embeddings.shape
-        integers = is_integer_dtype(self.labels.dtype)
-        expect(integers, "labels", "integers", self.labels.dtype)
         for name in ("labels", "source"):
-            shape = tuple(getattr(self, name).shape)
+            indices = getattr(self, name)
+            expect(is_integer_dtype(indices.dtype), name, "integers", indices.dtype)
+            shape = tuple(indices.shape)
             expect(shape == (rows,), name, f"of shape [{rows}], one for each row", shape)
         shape = tuple(self.proxies.shape)
         fits = len(shape) in (2, 3) and shape[-1] == width

@@ -12,7 +12,7 @@ from pytorch_metric_learning import losses
 from torch import Tensor
 from torch.nn import Module
 
-from .._checks import expect
+from .._checks import expect, is_integer
 
 BaseMetricLossFunction = losses.BaseMetricLossFunction
 
@@ -117,8 +117,9 @@ def register_proxies(
             real ones.
 
     Raises:
-        ValueError: if `loss_class` is no such subclass, `weight` no name, or `class_dim` neither 0
-            nor 1; when a loss of the class is given to a hook, if it has no attribute of a name.
+        ValueError: if `loss_class` is no such subclass, `weight` or `centers` no name, `class_dim`
+            neither 0 nor 1, or `sized_by_classes` no functions by name; when a loss of the class is
+            given to a hook, if it has no attribute of a name.
 
     Example:
         >>> class MyLoss(losses.BaseMetricLossFunction):
@@ -129,12 +130,20 @@ def register_proxies(
     """
     fits = isinstance(loss_class, type) and issubclass(loss_class, BaseMetricLossFunction)
     expect(fits, "loss_class", "a subclass of PML's BaseMetricLossFunction", loss_class)
-    expect(class_dim in (0, 1), "class_dim", "0 for [C, D] or 1 for [D, C]", class_dim)
-    named = isinstance(weight, str) and bool(weight)
-    expect(named, "weight", "the name of a parameter, such as 'proxies'", weight)
-    _BINDINGS[loss_class] = ProxyBinding(
-        weight, class_dim, centers, dict(sized_by_classes or {}), uses_norms
-    )
+    known_dim = is_integer(class_dim) and class_dim in (0, 1)
+    expect(known_dim, "class_dim", "0 for [C, D] or 1 for [D, C]", class_dim)
+    expect(_is_name(weight), "weight", "the name of a parameter, such as 'proxies'", weight)
+    counted = centers is None or _is_name(centers)
+    expect(counted, "centers", "the name of the attribute that counts them, or None", centers)
+    sized = {} if sized_by_classes is None else sized_by_classes
+    by_name = isinstance(sized, Mapping) and all(map(_is_name, sized))
+    functions = by_name and all(map(callable, sized.values()))
+    expect(functions, "sized_by_classes", "functions by name, such as {'num_classes': int}", sized)
+    _BINDINGS[loss_class] = ProxyBinding(weight, class_dim, centers, dict(sized), uses_norms)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def find_binding(loss: Module) -> ProxyBinding | None:

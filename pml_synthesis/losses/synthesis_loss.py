@@ -12,7 +12,7 @@ from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 from torch import Tensor
 from torch.nn import Module
 
-from .._checks import expect, is_integer_dtype
+from .._checks import expect, expect_tensor, is_integer_dtype
 from ..augmenters import BaseAugmenter, SyntheticBatch
 from .evaluation import (
     attributes_replaced,
@@ -97,6 +97,7 @@ class SynthesisLoss(BaseMetricLossFunction):
             ref_emb: for pair losses, as in PML.
             ref_labels: for pair losses, as in PML.
         """
+        expect_tensor("embeddings", embeddings)
         binding = find_binding(self.loss)
         if binding is not None and (ref_emb is not None or ref_labels is not None):
             name = type(self.loss).__name__
@@ -105,7 +106,7 @@ class SynthesisLoss(BaseMetricLossFunction):
                 f"{name} compares embeddings with its proxies, not with other embeddings."
             )
         given_labels = labels
-        if labels is not None:
+        if isinstance(labels, Tensor):
             # Other types than integers are left to be refused by who takes them.
             dtype = torch.int64 if is_integer_dtype(labels.dtype) else labels.dtype
             labels = labels.to(embeddings.device, dtype)

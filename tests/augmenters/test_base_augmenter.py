@@ -227,7 +227,7 @@ def test_compose_of_something_else(parts):
 WRONG_INPUTS = {
     "1-d embeddings": (lambda x, y, p: (x[0], y, p), r"`embeddings` to be of shape \[B, D\]"),
     "integer embeddings": (lambda x, y, p: (x.long(), y, p), "`embeddings` to be floating point"),
-    "no labels": (lambda x, y, p: (x, None, p), "`labels` to be a tensor of class labels"),
+    "no labels": (lambda x, y, p: (x, None, p), "`labels` to be a tensor, but got None"),
     "too few labels": (lambda x, y, p: (x, y[1:], p), r"`labels` to be of shape \[12\].*\(11,\)"),
     "2-d labels": (lambda x, y, p: (x, y[:, None], p), r"`labels` to be of shape \[12\]"),
     "float labels": (lambda x, y, p: (x, y.float(), p), "`labels` to be integers.*float32"),
