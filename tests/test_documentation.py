@@ -8,12 +8,16 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import pml_synthesis
+from docs.extensions import losses_page
 from pml_synthesis import functional
 
 ROOT = Path(__file__).parents[1]
+CONSTRAINTS = ROOT / "constraints.txt"
+MAKE_LOSSES_PAGE = "make it again: python -m docs.extensions.losses_page"
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 SITE_PAGES = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", *SITE_PAGES]
@@ -72,3 +76,16 @@ def test_pictures_are_drawn_by_their_script(tmp_path):
     drawn = {path.name for path in tmp_path.iterdir()}
     assert drawn == {"methods.svg", "proxy_synthesis.svg", "spherical_embedding_expansion.svg"}
     assert all((script.parent / name).exists() for name in drawn)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_of_losses_says_which_are_supported():
+    assert losses_page.supported() in losses_page.PATH.read_text(), MAKE_LOSSES_PAGE
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_of_losses_says_what_goes_wrong_with_the_torch_of_the_project():
+    (developed_with,) = re.findall(r"^torch==(\d+\.\d+\.)", CONSTRAINTS.read_text(), re.MULTILINE)
+    if not torch.__version__.startswith(developed_with):
+        pytest.skip(f"the page is made with torch {developed_with}*")
+    assert losses_page.page() == losses_page.PATH.read_text(), MAKE_LOSSES_PAGE

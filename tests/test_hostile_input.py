@@ -34,8 +34,6 @@ from pml_synthesis.losses.proxy_bindings import _BINDINGS
 from pml_synthesis.schedules import CosineSchedule
 
 SPECIAL = [0.0, math.nan, math.inf, -math.inf, 1e-30, 1e30]
-# PML does not take them itself.
-NO_BFLOAT16 = losses.ProxyNCALoss, losses.P2SGradLoss
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 # Those of more than eight bits without a sign came with torch 2.3.
 UNSIGNED = [getattr(torch, name) for name in ("uint16", "uint32", "uint64") if hasattr(torch, name)]
@@ -80,6 +78,19 @@ augmenters = st.one_of(
         st.floats(0, 1),
     ),
 )
+
+
+def bare_takes(case, x, y):
+    """Whether PML's loss takes such embeddings: not all dtypes have all kernels on the CPU."""
+    if case.loss_class is losses.P2SGradLoss and x.dtype == torch.bfloat16:
+        return False  # Its weight is off unit norm by more than it asserts.
+    try:
+        case.build(7, x.shape[1])(x, y.long())
+    except RuntimeError:
+        return False
+    return True
+
+
 hostile = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -147,7 +158,7 @@ def test_hooks_never_give_a_number_for_what_is_not_one(case, augmenter, batch):
     if len(x) == 0 or too_many_expansions(augmenter, x.shape[1]):
         return
     torch.manual_seed(0)
-    if x.dtype == torch.bfloat16 and case.loss_class in NO_BFLOAT16:
+    if not bare_takes(case, x, y):
         return
     regularizer = SynthesisRegularizer(augmenter)
     for loss in (
