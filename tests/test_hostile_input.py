@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning import losses
 
-from cases import PROXY_LOSSES
+from cases import PROXY_LOSSES, PUBLIC_AUGMENTERS
 from pml_synthesis import (
     Compose,
     ProxySynthesis,
@@ -47,6 +47,7 @@ def batches(draw, dtypes=DTYPES, out_of_range=True, special=SPECIAL):
 
 
 augmenters = st.one_of(
+    st.sampled_from(PUBLIC_AUGMENTERS).map(lambda augmenter: augmenter()),
     st.builds(ProxySynthesis, st.floats(1e-3, 1e3), st.floats(0, 3)),
     st.builds(SphericalEmbeddingExpansion, st.integers(1, 4), st.floats(0, 1), st.booleans()),
     st.builds(
@@ -77,7 +78,7 @@ def test_augmenters(augmenter, batch):
         return
     made = augmenter(x, y, p)
     assert made.embeddings.dtype == made.proxies.dtype == x.dtype
-    assert made.proxies.shape[1:] == p.shape[1:]
+    assert made.num_new_classes == 0 or made.proxies.shape[1:] == p.shape[1:]
     assert made.labels.dtype == made.source.dtype == torch.int64
     assert bool(((made.labels >= 0) & (made.labels < len(p) + made.num_new_classes)).all())
     assert bool(((made.source >= 0) & (made.source < len(x))).all())
