@@ -7,6 +7,7 @@ import torch
 
 from pml_synthesis.functional import (
     class_distinct_pairs,
+    class_sharing_pairs,
     interpolate,
     orthonormal_completion,
     random_frame,
@@ -34,6 +35,7 @@ def arguments():
         spherical_expansion: (x, w, frame, signs),
         row_order: (x, labels, direction),
         class_distinct_pairs: (labels, torch.tensor([1, 2, 0])),
+        class_sharing_pairs: (labels, torch.arange(B)),
     }
 
 
