@@ -311,6 +311,13 @@ def test_a_users_augmenter_needs_no_proxies():
     assert len(Compose([Reflection(), Reflection()])(x, y)) == 2 * len(x)
 
 
+@pytest.mark.parametrize("form", [(5, 10), (5, 3, 10)])
+def test_no_classes_fit_to_proxies_of_any_form(form):
+    x, y, _ = inputs()
+    batch = Reflection()(x, y, torch.randn(form))
+    assert batch.proxies.shape == (0, *form[1:])
+
+
 def test_an_augmenter_must_return_a_synthetic_batch():
     class Forgetful(Reflection):
         def synthesize(self, *args):
