@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CONFIG ?= benchmarks/configs/glyphs.yaml
 
-.PHONY: bench speed test lint types docs clean
+.PHONY: bench speed test lint types docs dist clean
 
 # A variant or setting of the benchmark is given as `make bench ARGS="data.root=path"`.
 bench: $(READY)
@@ -26,6 +26,12 @@ types: $(READY)
 
 docs: $(VENV)/.ready_for_docs
 	$(BIN)/python -m mkdocs build --strict
+
+# The source archive and the wheel, tested outside of the checkout. ARGS="torch==2.2.0 'numpy<2'" tests another torch.
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	PYTHON=$(PYTHON) .ci/test_wheel $(ARGS)
 
 # The stamp is newer than what it was made from, so a second call installs nothing.
 $(READY): setup.cfg pyproject.toml constraints.txt

@@ -5,6 +5,7 @@ from .augmenters import (
     Compose,
     ProxySynthesis,
     SphericalEmbeddingExpansion,
+    SymmetricalSynthesis,
     SyntheticBatch,
 )
 from .losses import SynthesisLoss, register_proxies
@@ -17,6 +18,7 @@ __all__ = [
     "Compose",
     "ProxySynthesis",
     "SphericalEmbeddingExpansion",
+    "SymmetricalSynthesis",
     "SynthesisLoss",
     "SynthesisRegularizer",
     "SyntheticBatch",

@@ -1,10 +1,22 @@
-"""What the tests run over: PML's proxy losses, reducers and batches."""
+"""What the tests run over: the augmenters, PML's proxy losses, reducers and batches."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pytorch_metric_learning import losses, reducers
+
+import pml_synthesis
+from pml_synthesis import BaseAugmenter, Compose
+
+# Whatever keeps the contract of an augmenter is to be tested with these: a new one is among them.
+PUBLIC_AUGMENTERS = [
+    public
+    for name in pml_synthesis.__all__
+    if isinstance(public := getattr(pml_synthesis, name), type)
+    and issubclass(public, BaseAugmenter)
+    and public not in (BaseAugmenter, Compose)
+]
 
 
 @dataclass(frozen=True)

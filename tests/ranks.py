@@ -7,6 +7,7 @@ from pytorch_metric_learning import losses
 from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 from torch.nn.parallel import DistributedDataParallel
 
+from cases import PUBLIC_AUGMENTERS
 from pml_synthesis import (
     Compose,
     ProxySynthesis,
@@ -15,7 +16,7 @@ from pml_synthesis import (
     SynthesisRegularizer,
 )
 
-NUM_CLASSES, DIM, STEPS = 5, 8, 2
+NUM_CLASSES, DIM, STEPS = 5, 10, 2
 
 
 def see():
@@ -38,6 +39,18 @@ LOSSES = {
     "both hooks": lambda: SynthesisLoss(
         proxy_anchor(embedding_regularizer=SynthesisRegularizer(see())), ProxySynthesis()
     ),
+    **{
+        augmenter.__name__: lambda augmenter=augmenter: SynthesisLoss(proxy_anchor(), augmenter())
+        for augmenter in PUBLIC_AUGMENTERS
+    },
+    "bare pair loss": losses.MultiSimilarityLoss,
+    **{
+        f"{augmenter.__name__} in a pair loss": lambda augmenter=augmenter: SynthesisLoss(
+            losses.MultiSimilarityLoss(), augmenter()
+        )
+        for augmenter in PUBLIC_AUGMENTERS
+        if not augmenter.requires_proxies
+    },
 }
 
 
@@ -50,18 +63,21 @@ def rows_of(step):
 
 
 def train(name, rank=0, world_size=1):
-    """Return for each step the loss, the trunk's gradient and the proxies' gradient."""
+    """Return for each step the loss, the trunk's gradient and those of the loss's parameters."""
     # Each rank has a seed of its own for the augmenter, and the same weights.
     torch.manual_seed(rank)
     loss = LOSSES[name]().double()
     torch.manual_seed(99)
     trunk = torch.nn.Linear(6, DIM).double()
-    (proxies,) = loss.parameters()
-    torch.nn.init.normal_(proxies)
-    parameters = [trunk.weight, proxies]
+    proxies = list(loss.parameters())
+    for parameter in proxies:
+        torch.nn.init.normal_(parameter)
+    parameters = [trunk.weight, *proxies]
     if world_size > 1:
         trunk = DistributedDataParallel(trunk)
-        loss = DistributedDataParallel(DistributedLossWrapper(loss))
+        loss = DistributedLossWrapper(loss)
+        if proxies:  # It refuses what has none.
+            loss = DistributedDataParallel(loss)
     steps = []
     for step in range(STEPS):
         x, y = rows_of(step)

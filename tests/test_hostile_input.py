@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning import losses
 
-from cases import PROXY_LOSSES
+from cases import PROXY_LOSSES, PUBLIC_AUGMENTERS
 from pml_synthesis import (
     BaseAugmenter,
     Compose,
@@ -67,6 +67,7 @@ def batches(draw, dtypes=DTYPES, out_of_range=True, special=SPECIAL):
 
 
 augmenters = st.one_of(
+    st.sampled_from(PUBLIC_AUGMENTERS).map(lambda augmenter: augmenter()),
     st.builds(ProxySynthesis, st.floats(1e-3, 1e3), st.floats(0, 3)),
     st.builds(SphericalEmbeddingExpansion, st.integers(1, 4), st.floats(0, 1), st.booleans()),
     st.builds(

@@ -1,29 +1,56 @@
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+import pml_synthesis
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = [".ci", "benchmarks", "docs", "pml_synthesis", "tests"]
+FILES = [
+    *("CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in", "Makefile", "README.md"),
+    *("constraints.txt", "mkdocs.yml", "pyproject.toml", "setup.cfg"),
+]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    # A copy with neighbours that must not slip in.
-    for name in ("pml_synthesis", "tests", "benchmarks"):
-        ignored = shutil.ignore_patterns("__pycache__")
+def built(tmp_path_factory):
+    """The folder with the source archive of a copy of the tree, and the wheel made from it."""
+    source = tmp_path_factory.mktemp("source")
+    for name in FOLDERS:
+        ignored = shutil.ignore_patterns("results") if name == "benchmarks" else None
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in FILES:
         shutil.copy(ROOT / name, source)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
-    options = ["--no-build-isolation", "--wheel-dir", str(folder), str(source)]
-    subprocess.run(command + options, check=True)
-    (path,) = folder.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "build", "--no-isolation", source], check=True)
+    return source / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (path,) = built.glob("*.whl")
     return zipfile.ZipFile(path)
+
+
+def test_the_archive_contains_the_whole_tree(built):
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        files = {name.partition("/")[2] for name in archive.getnames()}
+    expected = {
+        str(path.relative_to(ROOT))
+        for name in FOLDERS
+        for path in (ROOT / name).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {name for name in expected if not name.startswith("benchmarks/speed/results")} <= files
+    assert set(FILES) <= files
+    assert not any("__pycache__" in name for name in files)
 
 
 def test_the_wheel_contains_the_library_alone(wheel):
@@ -45,3 +72,11 @@ def test_the_core_needs_torch_and_pml_alone(wheel):
         if line.startswith("Requires-Dist: ") and "extra ==" not in line
     ]
     assert sorted(required) == ["pytorch-metric-learning<3,>=2.9", "torch>=2.2"]
+
+
+def test_version_and_date_are_the_same_everywhere():
+    heading = r"^## (?P<version>\S+) - (?P<date>unreleased|\d{4}-\d\d-\d\d)$"
+    newest = re.search(heading, (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert newest["version"] == citation["version"] == pml_synthesis.__version__
+    assert newest["date"] == str(citation.get("date-released", "unreleased"))

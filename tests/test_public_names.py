@@ -7,6 +7,7 @@ def test_public_names():
         "Compose",
         "ProxySynthesis",
         "SphericalEmbeddingExpansion",
+        "SymmetricalSynthesis",
         "SynthesisLoss",
         "SynthesisRegularizer",
         "SyntheticBatch",

@@ -4,6 +4,7 @@ from .base_augmenter import BaseAugmenter
 from .compose import Compose
 from .proxy_synthesis import ProxySynthesis
 from .spherical_embedding_expansion import SphericalEmbeddingExpansion
+from .symmetrical_synthesis import SymmetricalSynthesis
 from .synthetic_batch import SyntheticBatch
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "Compose",
     "ProxySynthesis",
     "SphericalEmbeddingExpansion",
+    "SymmetricalSynthesis",
     "SyntheticBatch",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -97,7 +98,10 @@ class BaseAugmenter(ModuleWithRecords):
         expect(
             made, f"{type(self).__name__}.synthesize", "one that returns a SyntheticBatch", batch
         )
-        if proxies is not None and batch.num_new_classes:
+        if proxies is not None and batch.num_new_classes == 0:
+            # An augmenter that makes no classes need not know the form of proxies.
+            batch = replace(batch, proxies=proxies[:0])
+        elif proxies is not None:
             form, shape = tuple(proxies.shape[1:]), tuple(batch.proxies.shape)
             expect(shape[1:] == form, "proxies", f"of the form {('E', *form)}, as real ones", shape)
         self.step += int(self.training)

@@ -3,13 +3,14 @@
 from .interpolation import interpolate, interpolate_with_norms
 from .ordering import row_order
 from .orthonormal import align, orthonormal_completion, random_frame, random_signs
-from .pairing import class_distinct_pairs
+from .pairing import class_distinct_pairs, class_sharing_pairs
 from .simplex import simplex_vertices
 from .spherical_expansion import spherical_expansion
 
 __all__ = [
     "align",
     "class_distinct_pairs",
+    "class_sharing_pairs",
     "interpolate",
     "interpolate_with_norms",
     "orthonormal_completion",

@@ -1,4 +1,4 @@
-"""Pairs of rows that never share a class."""
+"""Pairs of rows: of two classes always, or of one always."""
 
 import torch
 from torch import Tensor
@@ -51,3 +51,38 @@ def class_distinct_pairs(sorted_labels: Tensor, class_order: Tensor) -> Tensor:
 
     sorted_position = starts_by_label[classes] + rank
     return torch.stack([sorted_position, sorted_position[partner]])[:, valid]
+
+
+def class_sharing_pairs(sorted_labels: Tensor, draws: Tensor) -> Tensor:
+    r"""Pair the rows of a batch with other rows of their class, without a loop over rows.
+
+    With n the size of a class, r the rank of a row within it and d its draw, the row is paired with
+    the one of rank
+
+    .. math:: (r + 1 + (d \mod (n - 1))) \mod n
+
+    which is any other row of the class with equal chances. A row that is alone is left out.
+
+    Args:
+        sorted_labels: the labels in ascending order, [B].
+        draws: random integers of a far wider range than classes are large, none negative, [B].
+
+    Returns:
+        Positions in `sorted_labels`, int64, [2, P]: each row that could be paired, and its partner.
+        P <= B.
+
+    Example:
+        >>> class_sharing_pairs(torch.tensor([3, 3, 3, 5, 8, 8]), torch.tensor([0, 1, 0, 1, 0, 1]))
+        tensor([[0, 1, 2, 4, 5],
+                [1, 0, 0, 5, 4]])
+    """
+    sizes = torch.unique_consecutive(sorted_labels, return_counts=True)[1]
+    starts = sizes.cumsum(0) - sizes
+    batch_size = len(sorted_labels)
+    size = torch.repeat_interleave(sizes, sizes, output_size=batch_size)
+    start = torch.repeat_interleave(starts, sizes, output_size=batch_size)
+    position = torch.arange(batch_size, device=sorted_labels.device)
+
+    others = (size - 1).clamp_min(1)
+    partner = start + (position - start + 1 + draws % others) % size
+    return torch.stack([position, partner])[:, size > 1]

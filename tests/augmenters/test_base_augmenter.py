@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cases import PUBLIC_AUGMENTERS
 from pml_synthesis import (
     BaseAugmenter,
     Compose,
@@ -15,8 +16,8 @@ from pml_synthesis import (
 )
 
 AUGMENTERS = {
-    "ps": lambda **kwargs: ProxySynthesis(mu=0.7, **kwargs),
-    "see": lambda **kwargs: SphericalEmbeddingExpansion(3, 0.5, **kwargs),
+    **{augmenter.__name__: augmenter for augmenter in PUBLIC_AUGMENTERS},
+    "ps mu 0.7": lambda **kwargs: ProxySynthesis(mu=0.7, **kwargs),
     "both": lambda **kwargs: Compose(
         [ProxySynthesis(**kwargs), SphericalEmbeddingExpansion(3, 0.5, **kwargs)]
     ),
@@ -26,9 +27,9 @@ all_augmenters = pytest.mark.parametrize("build", AUGMENTERS.values(), ids=AUGME
 
 def inputs(seed=0, rows=12):
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(rows, 8, generator=generator)
+    x = torch.randn(rows, 10, generator=generator)
     y = torch.randint(5, (rows,), generator=generator)
-    return x, y, torch.randn(5, 8, generator=generator)
+    return x, y, torch.randn(5, 10, generator=generator)
 
 
 def tensors(batch):
@@ -237,19 +238,21 @@ WRONG_INPUTS = {
     "no proxies": (lambda x, y, p: (x, y, None), "`proxies` to be the class proxies, which"),
     "narrow proxies": (
         lambda x, y, p: (x, y, p[:, :3]),
-        r"`proxies` to be of shape \[C, 8\].*\(5, 3\)",
+        r"`proxies` to be of shape \[C, 10\].*\(5, 3\)",
     ),
     "integer proxies": (lambda x, y, p: (x, y, p.long()), "`proxies` to be floating point"),
-    "1-d proxies": (lambda x, y, p: (x, y, p[0]), r"`proxies` to be of shape \[C, 8\]"),
+    "1-d proxies": (lambda x, y, p: (x, y, p[0]), r"`proxies` to be of shape \[C, 10\]"),
 }
 
 
 @all_augmenters
 @pytest.mark.parametrize("wrong, message", WRONG_INPUTS.values(), ids=WRONG_INPUTS)
 def test_wrong_inputs(build, wrong, message):
-    augmenter = build()
+    augmenter, given = build(), wrong(*inputs())
+    if given[2] is None and not augmenter.requires_proxies:
+        pytest.skip("needs no proxies")
     with pytest.raises(ValueError, match=message):
-        augmenter(*wrong(*inputs()))
+        augmenter(*given)
     assert augmenter.step == 0
 
 
@@ -306,6 +309,13 @@ def test_a_users_augmenter_needs_no_proxies():
     batch = Reflection()(x, y)
     assert torch.equal(batch.embeddings, -x)
     assert len(Compose([Reflection(), Reflection()])(x, y)) == 2 * len(x)
+
+
+@pytest.mark.parametrize("form", [(5, 10), (5, 3, 10)])
+def test_no_classes_fit_to_proxies_of_any_form(form):
+    x, y, _ = inputs()
+    batch = Reflection()(x, y, torch.randn(form))
+    assert batch.proxies.shape == (0, *form[1:])
 
 
 def test_an_augmenter_must_return_a_synthetic_batch():

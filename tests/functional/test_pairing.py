@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pml_synthesis.functional import class_distinct_pairs
+from pml_synthesis.functional import class_distinct_pairs, class_sharing_pairs
 
 labels_lists = st.lists(st.integers(0, 9), min_size=0, max_size=60)
 
@@ -66,3 +66,34 @@ def test_one_class_and_no_row_give_no_pair():
     )
     empty = torch.empty(0, dtype=torch.int64)
     assert class_distinct_pairs(empty, empty).shape == (2, 0)
+
+
+def draw_sharing(labels, seed):
+    sorted_labels = torch.tensor(labels, dtype=torch.int64).sort().values
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.randint(2**62, (len(labels),), generator=generator)
+    return sorted_labels, class_sharing_pairs(sorted_labels, draws)
+
+
+@settings(max_examples=300, deadline=None)
+@given(labels_lists, st.integers(0, 1000))
+def test_each_row_that_is_not_alone_meets_another_of_its_class(labels, seed):
+    sorted_labels, (rows, partners) = draw_sharing(labels, seed)
+    assert torch.equal(sorted_labels[rows], sorted_labels[partners])
+    assert (rows != partners).all()
+    not_alone = [row for row, y in enumerate(sorted_labels.tolist()) if labels.count(y) > 1]
+    assert rows.tolist() == not_alone
+
+
+def test_partner_in_the_class_is_draw_plus_one_further_on():
+    pairs = class_sharing_pairs(torch.tensor([3, 5, 5, 5, 5]), torch.tensor([7, 0, 1, 2, 3]))
+    assert pairs.T.tolist() == [[1, 2], [2, 4], [3, 2], [4, 1]]
+
+
+def test_all_other_rows_of_the_class_are_met_equally_often():
+    counts = torch.zeros(5, 5)
+    for seed in range(2000):
+        rows, partners = draw_sharing([0] * 5, seed)[1]
+        counts[rows, partners] += 1
+    expected = 500 * (1 - torch.eye(5))
+    assert (counts - expected).abs().max() < 100

@@ -171,7 +171,7 @@ def test_other_losses_take_the_general_path(make, taken):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_takes_the_general_path(dtype, taken):
     x, y = draw_batch(0, dtype=dtype)
-    SynthesisLoss(losses.ArcFaceLoss(NUM_CLASSES, DIM), ProxySynthesis())(x, y)
+    SynthesisLoss(losses.ProxyAnchorLoss(NUM_CLASSES, DIM), ProxySynthesis())(x, y)
     assert taken == [False]
 
 

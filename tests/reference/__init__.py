@@ -4,6 +4,7 @@ from .joined_loss import joined_loss, synthesize, synthetic_loss, synthetic_part
 from .proxy_synthesis import proxy_synthesis
 from .simplex import simplex
 from .spherical_embedding_expansion import complete, expand, spherical_embedding_expansion
+from .symmetrical_synthesis import symmetrical_synthesis
 
 __all__ = [
     "complete",
@@ -12,6 +13,7 @@ __all__ = [
     "proxy_synthesis",
     "simplex",
     "spherical_embedding_expansion",
+    "symmetrical_synthesis",
     "synthesize",
     "synthetic_loss",
     "synthetic_parts",

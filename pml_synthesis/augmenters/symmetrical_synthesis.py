@@ -1,0 +1,92 @@
+"""Symmetrical Synthesis."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from ..functional import class_sharing_pairs, row_order
+from ..functional.precision import working_dtype
+from ..functional.unit_vectors import unit
+from .base_augmenter import BaseAugmenter
+from .synthetic_batch import SyntheticBatch
+
+
+class SymmetricalSynthesis(BaseAugmenter):
+    r"""Reflects each row about another row of its class.
+
+    With b a row, a the other one and N(v) = v / ||v||,
+
+    .. math:: q = 2 \langle N(a), N(b) \rangle N(a) - N(b)
+
+    is a unit vector as far from a as b is, on the far side, and has the label of both. No new
+    classes, and no proxies are needed: it serves pair losses and proxy losses. The other row is
+    drawn at random, whatever the order of the batch; nothing comes of a row that is alone in its
+    class. Gradients reach both rows.
+
+    Args:
+        seed: see :class:`BaseAugmenter`.
+        collect_stats: see :class:`BaseAugmenter`. Records `num_rows`.
+
+    Source: Gu, Ko, "Symmetrical Synthesis for Deep Metric Learning", AAAI 2020, arXiv 2001.11658:
+    the generation of synthetic points, with alpha = 2 and beta = 1, on unit vectors. That each
+    negative pair then takes part with its hardest points alone is not part of it.
+
+    Example:
+        >>> batch = SymmetricalSynthesis(seed=0)(torch.randn(5, 16), torch.tensor([0, 0, 1, 1, 2]))
+        >>> batch.embeddings.shape, batch.labels
+        (torch.Size([4, 16]), tensor([0, 0, 1, 1]))
+    """
+
+    requires_proxies = False
+
+    def __init__(self, *, seed: int | None = None, collect_stats: bool | None = None) -> None:
+        super().__init__(seed=seed, collect_stats=collect_stats)
+        self.add_to_recordable_attributes(name="num_rows", is_stat=True)
+
+    def synthesize(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        proxies: Tensor | None,
+        host_labels: Tensor,
+        generator: Generator,
+    ) -> SyntheticBatch:
+        """Reflect all rows that are not alone; see :meth:`BaseAugmenter.synthesize`."""
+        batch_size, dim = embeddings.shape
+        direction = torch.randn(dim, dtype=torch.float64, generator=generator)
+        draws = torch.randint(2**62, (batch_size,), generator=generator)
+        pairs = class_sharing_pairs(host_labels.sort().values, draws)
+        rows = row_order(embeddings, labels, direction)[pairs.to(embeddings.device)]
+
+        # Both rows of all pairs at once, so that their gradients are added up at once.
+        reflected, axes = embeddings[rows]
+        if self.collect_stats:
+            self.num_rows = rows.shape[1]
+        return SyntheticBatch(
+            embeddings=reflect(reflected, axes),
+            labels=labels[rows[0]],
+            proxies=embeddings[:0],
+            source=rows[0],
+        )
+
+
+def reflect(vectors: Tensor, axes: Tensor) -> Tensor:
+    r"""Reflect directions about others.
+
+    .. math:: q = 2 \langle N(a), N(b) \rangle N(a) - N(b)
+
+    Args:
+        vectors: b, [..., D].
+        axes: a, [..., D].
+
+    Returns:
+        Unit vectors, [..., D], in float32 at least.
+
+    Example:
+        >>> reflect(torch.tensor([3.0, 4.0]), axes=torch.tensor([2.0, 0.0]))
+        tensor([ 0.6000, -0.8000])
+    """
+    dtype = working_dtype(vectors, axes)
+    b, a = unit(vectors.to(dtype)), unit(axes.to(dtype))
+    return 2 * (a * b).sum(dim=-1, keepdim=True) * a - b

@@ -1,0 +1,201 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytorch_metric_learning import losses, miners, samplers, trainers
+from torch.nn.functional import cosine_similarity
+
+from cases import PROXY_LOSSES, draw_batch
+from pml_synthesis import SymmetricalSynthesis, SynthesisLoss
+from reference import symmetrical_synthesis
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+NUM_CLASSES, DIM = 5, 8
+PAIR_LOSSES = [losses.ContrastiveLoss, losses.MultiSimilarityLoss, losses.TripletMarginLoss]
+
+
+def assert_same_gradients(value, expected, inputs):
+    got = torch.autograd.grad(value, inputs, retain_graph=True)
+    for one, other in zip(got, torch.autograd.grad(expected, inputs), strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
+
+
+def axes_of(batch, x, y):
+    """Return the row that each synthetic one was reflected about: q + N(b) points where a does."""
+    middle = batch.embeddings + torch.nn.functional.normalize(x)[batch.source]
+    cosines = cosine_similarity(middle[:, None], x[None], dim=2).abs()
+    same_class = y[batch.source][:, None] == y[None]
+    return torch.where(same_class, cosines, -1.0).argmax(dim=1)
+
+
+@pytest.mark.parametrize("order", ["random", "sorted", "balanced", "dominated"])
+@pytest.mark.parametrize("seed", range(5))
+def test_equals_the_reference(order, seed):
+    x, y = draw_batch(seed, order=order)
+    augmenter = SymmetricalSynthesis(seed=seed)
+    rows, sources, _ = symmetrical_synthesis(x, y, augmenter._generator())
+    batch = augmenter(x, y)
+    assert batch.source.tolist() == sources
+    assert torch.equal(batch.labels, y[sources])
+    assert batch.num_new_classes == 0
+    torch.testing.assert_close(batch.embeddings, rows, **CLOSE)
+    weights = torch.randn_like(rows)
+    assert_same_gradients((batch.embeddings * weights).sum(), (rows * weights).sum(), [x])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 6), max_size=40), st.integers(0, 2**63))
+def test_properties_hold_for_all_batches(labels, seed):
+    x, y = torch.randn(len(labels), 5, dtype=torch.float64), torch.tensor(labels).long()
+    batch = SymmetricalSynthesis(seed=seed)(x, y)
+    assert torch.equal(batch.labels, y[batch.source])
+    not_alone = [row for row, label in enumerate(labels) if labels.count(label) > 1]
+    assert sorted(batch.source.tolist()) == not_alone
+    torch.testing.assert_close(batch.embeddings.norm(dim=1), torch.ones(len(batch)).double())
+    if not_alone:
+        axes = axes_of(batch, x, y)
+        assert (axes != batch.source).all()
+        cosines = cosine_similarity(x[batch.source], x[axes])
+        torch.testing.assert_close(cosine_similarity(batch.embeddings, x[axes]), cosines)
+        # The angle to the source is twice the angle to the axis.
+        doubled = 2 * cosines**2 - 1
+        torch.testing.assert_close(cosine_similarity(batch.embeddings, x[batch.source]), doubled)
+
+
+def test_two_rows_are_reflected_about_each_other():
+    x = torch.tensor([[1.0, 0.0], [3.0, 3.0]])
+    batch = SymmetricalSynthesis()(x, torch.tensor([2, 2]))
+    made = dict(zip(batch.source.tolist(), batch.embeddings.tolist(), strict=True))
+    assert made[0] == pytest.approx([0, 1], abs=1e-6)
+    assert made[1] == pytest.approx([0.5**0.5, -(0.5**0.5)], abs=1e-6)
+
+
+def test_every_other_row_of_the_class_becomes_an_axis():
+    x, y = torch.randn(5, 6), torch.zeros(5, dtype=torch.int64)
+    augmenter, seen = SymmetricalSynthesis(seed=0), set()
+    for _ in range(60):
+        batch = augmenter(x, y)
+        seen |= set(zip(batch.source.tolist(), axes_of(batch, x, y).tolist(), strict=True))
+    assert seen == {(row, axis) for row in range(5) for axis in range(5) if row != axis}
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], []])
+def test_nothing_comes_of_rows_that_are_alone(labels):
+    batch = SymmetricalSynthesis()(torch.randn(len(labels), 4), torch.tensor(labels).long())
+    assert (len(batch), batch.num_new_classes) == (0, 0)
+
+
+def test_statistics_and_repr():
+    augmenter = SymmetricalSynthesis(seed=3, collect_stats=True)
+    assert repr(augmenter) == "SymmetricalSynthesis(seed=3)"
+    assert augmenter.num_rows == 0
+    augmenter(torch.randn(4, 3), torch.tensor([0, 0, 1, 2]))
+    assert augmenter.num_rows == 2
+
+
+@pytest.mark.parametrize("loss_class", PAIR_LOSSES)
+def test_joins_the_batch_of_a_pair_loss(loss_class):
+    x, y = draw_batch(0)
+    augmenter = SymmetricalSynthesis(seed=1)
+    rows, sources, _ = symmetrical_synthesis(x, y, augmenter._generator())
+    value = SynthesisLoss(loss_class(), augmenter)(x, y)
+    expected = loss_class()(torch.cat([x, rows]), torch.cat([y, y[sources]]))
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x])
+
+
+@pytest.mark.parametrize("case", PROXY_LOSSES, ids=lambda case: case.name)
+def test_joins_the_batch_of_a_proxy_loss(case):
+    x, y = draw_batch(0)
+    loss = case.build(NUM_CLASSES, DIM).double()
+    augmenter = SymmetricalSynthesis(seed=1)
+    rows, sources, _ = symmetrical_synthesis(x, y, augmenter._generator())
+    if case.uses_norms:
+        rows = rows * x[sources].norm(dim=1, keepdim=True)
+    value = SynthesisLoss(loss, augmenter)(x, y)
+    expected = loss(torch.cat([x, rows]), torch.cat([y, y[sources]]))
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x, *loss.parameters()])
+
+
+@pytest.mark.parametrize("loss_class", PAIR_LOSSES)
+@pytest.mark.parametrize(
+    "mine", [miners.TripletMarginMiner(margin=0.2), miners.MultiSimilarityMiner()]
+)
+def test_a_mined_tuple_is_repeated_with_the_reflected_row_as_anchor(loss_class, mine):
+    x, y = draw_batch(4)
+    y[0] = NUM_CLASSES  # Alone: it can be an anchor, and nothing is made of it.
+    tuples = mine(x, y)
+    augmenter = SymmetricalSynthesis(seed=1)
+    rows, sources, _ = symmetrical_synthesis(x, y, augmenter._generator())
+    position = {source: len(y) + made for made, source in enumerate(sources)}
+
+    def repeated(anchors, *others):
+        again = [k for k, anchor in enumerate(anchors.tolist()) if anchor in position]
+        made = torch.tensor([position[anchor] for anchor in anchors[again].tolist()])
+        new = torch.cat([anchors, made.long()])
+        return new, *(torch.cat([other, other[again]]) for other in others)
+
+    if len(tuples) == 3:
+        expected_tuples = repeated(*tuples)
+    else:
+        expected_tuples = repeated(*tuples[:2]) + repeated(*tuples[2:])
+    joined = torch.cat([x, rows]), torch.cat([y, y[sources]])
+    value = SynthesisLoss(loss_class(), augmenter)(x, y, tuples)
+    torch.testing.assert_close(value, loss_class()(*joined, expected_tuples), **CLOSE)
+    assert len(expected_tuples[0]) > len(tuples[0])
+
+
+class Points(torch.utils.data.Dataset):
+    """Eight classes that differ in two of twelve coordinates, the others being noise."""
+
+    def __init__(self):
+        generator = torch.Generator().manual_seed(0)
+        self.labels = torch.arange(8).repeat_interleave(8)
+        angles = self.labels * torch.pi / 4
+        signal = torch.stack([angles.cos(), angles.sin()], dim=1)
+        noise = torch.randn(64, 10, generator=generator)
+        self.points = torch.cat([signal, noise], dim=1)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return self.points[index], self.labels[index]
+
+
+@pytest.mark.parametrize("miner", [None, miners.MultiSimilarityMiner()])
+@pytest.mark.parametrize("loss_class", PAIR_LOSSES)
+def test_trains_with_a_trainer_of_pml(loss_class, miner):
+    points, trunk = Points(), torch.nn.Linear(12, 4)
+    loss = SynthesisLoss(loss_class(), SymmetricalSynthesis(collect_stats=True))
+    untrained = loss_class()(trunk(points.points), points.labels)
+    trainer = trainers.MetricLossOnly(
+        models={"trunk": trunk},
+        optimizers={"trunk_optimizer": torch.optim.Adam(trunk.parameters(), lr=0.02)},
+        batch_size=32,
+        loss_funcs={"metric_loss": loss},
+        mining_funcs={"tuple_miner": miner} if miner else {},
+        dataset=points,
+        sampler=samplers.MPerClassSampler(
+            points.labels, m=4, batch_size=32, length_before_new_iter=320
+        ),
+        dataloader_num_workers=0,
+        data_device="cpu",
+    )
+    trainer.train(num_epochs=4)
+    assert loss.augmenter.step == 40
+    assert loss.augmenter.num_rows == 32
+    trained = loss_class()(trunk(points.points), points.labels)
+    assert trained < 0.8 * untrained
+
+
+def test_resumes_with_the_loss():
+    x, y = draw_batch(0)
+    loss = SynthesisLoss(losses.MultiSimilarityLoss(), SymmetricalSynthesis(seed=1))
+    loss(x, y)
+    resumed = SynthesisLoss(losses.MultiSimilarityLoss(), SymmetricalSynthesis(seed=2))
+    resumed.load_state_dict(copy.deepcopy(loss.state_dict()))
+    assert torch.equal(loss(x, y), resumed(x, y))
