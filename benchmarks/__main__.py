@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import distributed
 from benchmarks.compare import compare
 from benchmarks.errors import SettingsError
 from benchmarks.report import report
@@ -53,8 +54,10 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
     if arguments.dry_run:
         print(describe(comparison), end="")
         return
-    compare(comparison)
-    _show(comparison.folder)
+    with distributed.joined():
+        compare(comparison)
+        if distributed.rank() == 0:
+            _show(comparison.folder)
 
 
 def _report(arguments: argparse.Namespace, overrides: list[str]) -> None:

@@ -233,7 +233,7 @@ def test_tensorboard_logs_are_written(splits, tmp_path):
 
 def test_a_resumed_run_hides_what_tensorboard_has_from_there_on(tmp_path):
     for first_step, steps in ((0, [0, 10, 20]), (10, [10, 20, 30])):
-        hooks = RecordingHooks(tmp_path, first_step)
+        hooks = RecordingHooks(tmp_path, {}, first_step)
         for step in steps:
             hooks.record_keeper.update_records({"loss": 1.0}, step, parent_name="losses")
         hooks.save()
