@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags := [argument for argument in overrides if argument.startswith("-")]:
         parser.error(f"unknown option {flags[0]}")
     try:
-        parsed.command(parsed, overrides)
+        with distributed.joined():
+            parsed.command(parsed, overrides)
     except SettingsError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -52,12 +53,11 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
     comparison = load(arguments.config, overrides, arguments.variant)
     if arguments.dry_run:
-        print(describe(comparison), end="")
-        return
-    with distributed.joined():
-        compare(comparison)
         if distributed.rank() == 0:
-            _show(comparison.folder)
+            print(describe(comparison), end="")
+        return
+    compare(comparison)
+    _show(comparison.folder)
 
 
 def _report(arguments: argparse.Namespace, overrides: list[str]) -> None:
@@ -67,8 +67,9 @@ def _report(arguments: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _show(folder: Path) -> None:
-    print(report(folder))
-    print(f"Results in {folder}")
+    if distributed.rank() == 0:
+        print(report(folder))
+        print(f"Results in {folder}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How long the parts of a training step take."""
 
 import time
+from typing import Any
 
 import torch
 
@@ -27,8 +28,9 @@ class StepClock:
     """
 
     def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.on_cuda = device.type == "cuda"
-        self.marks: list[tuple[str | None, float | torch.cuda.Event]] = []
+        self.marks: list[tuple[str | None, Any]] = []
 
     def start_step(self) -> None:
         """Start the first part of a step."""
@@ -42,7 +44,7 @@ class StepClock:
         """Return the mean over the steps since the last call."""
         marks, self.marks = self.marks, []
         if self.on_cuda:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.device)
         seconds = dict.fromkeys(PARTS, 0.0)
         for (_, before), (part, after) in zip(marks, marks[1:], strict=False):
             if part is not None:
@@ -50,12 +52,12 @@ class StepClock:
         steps = sum(part is None for part, _ in marks)
         return {part: total / steps for part, total in seconds.items()}
 
-    def _now(self) -> "float | torch.cuda.Event":
+    def _now(self) -> Any:
         if not self.on_cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self.device))
         return event
 
-    def _between(self, before: "float | torch.cuda.Event", after: "float | torch.cuda.Event"):
+    def _between(self, before: Any, after: Any) -> float:
         return before.elapsed_time(after) / 1000 if self.on_cuda else after - before
