@@ -40,7 +40,6 @@ optimizers:
   trunk: &sgd {SGD: {lr: 0.1, momentum: 0.9}}
   embedder: *sgd
   metric_loss: *sgd
-workers: 1
 seeds: [3]
 variants:
   norm_softmax: {loss: {few_glyphs.double: {module: {NormalizedSoftmaxLoss: &softmax {}}}}}
@@ -104,7 +103,7 @@ def torchrun(config: Path) -> subprocess.CompletedProcess:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
