@@ -90,6 +90,13 @@ class SharingTester(GlobalEmbeddingSpaceTester):
         embeddings, labels = super().get_all_embeddings(own, *models, **options)
         return tuple(distributed.gathered(rows)[: len(dataset)] for rows in (embeddings, labels))
 
+    def get_splits_to_compute_embeddings(
+        self, *arguments: Any
+    ) -> tuple[list[tuple[str, list[str]]], list[str]]:
+        """What to look up, and the splits in one order: that of PML's set differs by process."""
+        searched, splits = super().get_splits_to_compute_embeddings(*arguments)
+        return searched, sorted(splits)
+
     def do_knn_and_accuracies(self, *arguments: Any) -> None:
         """Write accuracies into the first argument."""
         if distributed.rank() == 0:
