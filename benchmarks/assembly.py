@@ -198,11 +198,6 @@ class Trainer(MetricLossOnly):
         self.clock.end_part("data")
         return images, labels
 
-    def calculate_loss(self, curr_batch: tuple[Tensor, Tensor]) -> None:
-        """Models, miner and loss."""
-        super().calculate_loss(curr_batch)
-        self.clock.end_part("loss")
-
     def compute_embeddings(self, data: Tensor) -> Tensor:
         """Embeddings of a batch of images, of no half precision."""
         device = self.data_device.type
@@ -212,7 +207,7 @@ class Trainer(MetricLossOnly):
             embeddings = embeddings.float()
         self.clock.end_part("models")
         if embeddings.requires_grad:
-            # On the way back, too, this is where the loss ends and the models begin.
+            # Miner, loss and its gradients come between here and the models' gradients.
             embeddings.register_hook(lambda gradient: self.clock.end_part("loss"))
         return embeddings
 
