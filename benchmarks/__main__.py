@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import distributed
 from benchmarks.compare import compare
 from benchmarks.errors import SettingsError
 from benchmarks.report import report
@@ -18,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags := [argument for argument in overrides if argument.startswith("-")]:
         parser.error(f"unknown option {flags[0]}")
     try:
-        parsed.command(parsed, overrides)
+        with distributed.joined():
+            parsed.command(parsed, overrides)
     except SettingsError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -51,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
     comparison = load(arguments.config, overrides, arguments.variant)
     if arguments.dry_run:
-        print(describe(comparison), end="")
+        if distributed.rank() == 0:
+            print(describe(comparison), end="")
         return
     compare(comparison)
     _show(comparison.folder)
@@ -64,8 +67,9 @@ def _report(arguments: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _show(folder: Path) -> None:
-    print(report(folder))
-    print(f"Results in {folder}")
+    if distributed.rank() == 0:
+        print(report(folder))
+        print(f"Results in {folder}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """From settings to the parts of a run: datasets, models, loss, optimisers, trainer."""
 
 import copy
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -10,12 +11,14 @@ import torch
 from pytorch_metric_learning.trainers import MetricLossOnly
 from torch import Tensor, nn
 
-from benchmarks.batches import SeededSampler, derived_seed, seed_all
+from benchmarks import data_parallel, distributed
+from benchmarks.batches import SeededSampler, batches_of, derived_seed, seed_all
 from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError
 from benchmarks.hooks import RecordingHooks
 from benchmarks.objects import build
 from benchmarks.settings import Data, Run
+from benchmarks.timing import StepClock
 
 # What each stream of random numbers is for. Runs with one seed start from the same models and see
 # the same batches, whatever their loss.
@@ -58,7 +61,7 @@ class Parts:
         offered = {"embedding_size": run.embedding_size}
         described = {"trunk": run.model.trunk, "embedder": run.model.embedder}
         self.models: dict[str, nn.Module] = {
-            name: build(model, f"model.{name}", **offered).to(self.device)
+            name: self._model(build(model, f"model.{name}", **offered))
             for name, model in described.items()
             if model is not None
         }
@@ -82,33 +85,39 @@ class Parts:
         self.optimizers = self._optimizers()
         self.schedulers = self._schedulers(num_steps)
         self.sampler = self._sampler()
+        self.rows = distributed.own_part(run.batch_size)
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
         """Let all random numbers depend on the seed and the epoch, so that nobody keeps a state."""
-        seed_all(derived_seed(self.run.seed, EPOCHS, epoch))
+        # Each process draws its own: dropout of other rows is other dropout.
+        seed_all(derived_seed(self.run.seed, EPOCHS, epoch, distributed.rank()))
         self.sampler.set_epoch(epoch)
         seed = derived_seed(self.run.seed, TRANSFORMS, epoch)
         transforms = self.run.transforms.train
         self.images = _with_transforms(self.untransformed, transforms, "transforms.train", seed)
 
-    def trainer(self, hooks: RecordingHooks) -> "Trainer":
+    def trainer(self, hooks: RecordingHooks | None) -> "Trainer":
         """Return PML's trainer of these parts."""
         return Trainer(
             autocast=self.run.autocast,
-            models=self.models,
+            models=data_parallel.share_models(self.models),
             optimizers=self.optimizers,
             lr_schedulers=self.schedulers,
             batch_size=self.run.batch_size,
             iterations_per_epoch=self.run.iterations_per_epoch,
-            loss_funcs=self.losses,
-            mining_funcs=self.miners,
+            loss_funcs=data_parallel.share_losses(self.losses),
+            mining_funcs=data_parallel.share_miners(self.miners),
             dataset=self.images,
             sampler=self.sampler,
-            dataloader_num_workers=0,
+            rows=self.rows,
+            dataloader_num_workers=self.run.data.workers,
             data_device=self.device,
-            end_of_iteration_hook=hooks.end_of_iteration_hook,
+            end_of_iteration_hook=hooks and hooks.end_of_iteration_hook,
         )
+
+    def _model(self, model: nn.Module) -> nn.Module:
+        return data_parallel.share_batch_statistics(model.to(self.device), self.device)
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         optimizers = {}
@@ -148,25 +157,69 @@ class Parts:
 
 
 class Trainer(MetricLossOnly):
-    """PML's trainer with, if wanted, the models under autocast and the loss in float32.
+    """PML's trainer, with batches that are read ahead and steps that are timed.
 
-    Under autocast PML's losses would turn their proxies to half precision for good.
+    Arguments:
+        autocast: whether the models compute in bfloat16. The loss stays in float32: under autocast
+            PML's losses would turn their proxies to half precision for good.
+        rows: those of each batch that this process takes.
+        arguments: those of PML's trainer.
     """
 
-    def __init__(self, autocast: bool, **arguments: Any) -> None:
+    def __init__(self, autocast: bool, rows: slice, **arguments: Any) -> None:
         self.autocast = autocast
+        self.rows = rows
         super().__init__(**arguments)
+        self.clock = StepClock(self.data_device)
+
+    def initialize_dataloader(self) -> None:
+        """Start to read batches; PML's own has no pinned memory, and all rows in each process."""
+        self.dataloader = batches_of(
+            self.dataset,
+            self.sampler,
+            self.batch_size,
+            self.rows,
+            workers=self.dataloader_num_workers,
+            pin_memory=self.data_device.type == "cuda",
+        )
+        self.dataloader_iter = iter(self.dataloader)
+
+    def forward_and_backward(self) -> None:
+        """Take a step."""
+        self.clock.start_step()
+        super().forward_and_backward()
+        self.clock.end_part("optimizers")
+
+    def get_batch(self) -> tuple[Tensor, Tensor]:
+        """Images and labels, on their way to the device."""
+        images, labels = super().get_batch()
+        images = images.to(self.data_device, non_blocking=True)
+        labels = labels.to(self.data_device, non_blocking=True)
+        self.clock.end_part("data")
+        return images, labels
 
     def compute_embeddings(self, data: Tensor) -> Tensor:
-        """Embeddings of a batch of images, float32."""
+        """Embeddings of a batch of images, of no half precision."""
         device = self.data_device.type
         with torch.autocast(device, torch.bfloat16) if self.autocast else nullcontext():
-            return super().compute_embeddings(data).float()
+            embeddings = super().compute_embeddings(data)
+        if self.autocast:
+            embeddings = embeddings.float()
+        self.clock.end_part("models")
+        if embeddings.requires_grad:
+            # Miner, loss and its gradients come between here and the models' gradients.
+            embeddings.register_hook(lambda gradient: self.clock.end_part("loss"))
+        return embeddings
+
+    def backward(self) -> None:
+        """Gradients of the loss and, after that, of the models."""
+        super().backward()
+        self.clock.end_part("models")
 
 
 def _device(name: str) -> torch.device:
     try:
-        device = torch.device(name)
+        device = distributed.own_device(torch.device(name))
         torch.empty(0, device=device)
     except Exception as error:
         reason = str(error).splitlines()[0]
@@ -183,12 +236,13 @@ def _with_transforms(
 
     if images.transform is not None:
         transforms.insert(0, images.transform)
-
-    def in_turn(batch: Tensor) -> Tensor:
-        for transform in transforms:
-            batch = transform(batch)
-        return batch
-
     images = copy.copy(images)
-    images.transform = in_turn if transforms else None
+    # No closure: it goes to the processes that read batches.
+    images.transform = partial(_in_turn, transforms) if transforms else None
     return images
+
+
+def _in_turn(transforms: list[Callable[[Tensor], Tensor]], batch: Tensor) -> Tensor:
+    for transform in transforms:
+        batch = transform(batch)
+    return batch

@@ -1,4 +1,4 @@
-"""Random numbers that the seed and the epoch alone decide."""
+"""Batches, and random numbers that the seed and the epoch alone decide."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from pytorch_metric_learning.utils import common_functions as c_f
-from torch.utils.data import Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 
 def derived_seed(*key: int) -> int:
@@ -71,3 +71,57 @@ class SeededSampler(Sampler[int]):
                 return iter(list(self.make_sampler()))
         finally:
             c_f.NUMPY_RANDOM = shared
+
+
+class PartOfBatches(Sampler[list[int]]):
+    """Some of the rows of each batch, the same places of every batch.
+
+    Arguments:
+        batches: gives the rows of all of a batch.
+        rows: the places that are kept.
+
+    Example:
+        >>> batches = BatchSampler(range(8), batch_size=4, drop_last=True)
+        >>> list(PartOfBatches(batches, slice(2, 4)))
+        [[2, 3], [6, 7]]
+    """
+
+    def __init__(self, batches: BatchSampler, rows: slice) -> None:
+        self.batches = batches
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch[self.rows] for batch in self.batches)
+
+
+def batches_of(
+    images: Dataset,
+    sampler: SeededSampler,
+    batch_size: int,
+    rows: slice,
+    workers: int,
+    pin_memory: bool,
+) -> DataLoader:
+    """Return a loader of some of the rows of each batch.
+
+    Arguments:
+        images: the dataset.
+        sampler: decides what is in the batches.
+        batch_size: the size of all of a batch.
+        rows: those that are read.
+        workers: how many processes read ahead; with 0 a batch is read when it is its turn.
+        pin_memory: whether the batches are made for fast copies to a CUDA device.
+    """
+    # The seed of the workers, by which transforms draw there: the same whoever else draws.
+    generator = torch.Generator().manual_seed(derived_seed(sampler.seed, sampler.epoch))
+    batches = BatchSampler(sampler, batch_size, drop_last=True)
+    return DataLoader(
+        images,
+        batch_sampler=PartOfBatches(batches, rows),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        generator=generator,
+    )

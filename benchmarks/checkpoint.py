@@ -23,7 +23,7 @@ def save(state: dict[str, Any], path: Path) -> None:
         torch.save(state, unfinished)
 
 
-def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Return what was saved; nothing in the file is executed."""
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+def load(path: Path) -> dict[str, Any]:
+    """Return what was saved, on the CPU; nothing in the file is executed."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state

@@ -1,18 +1,19 @@
-"""All runs of a comparison, side by side in as many processes as there are cores."""
+"""All runs of a comparison: side by side, or under torchrun one after another."""
 
 import multiprocessing
 import os
 import signal
 import threading
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import partialmethod
+from functools import partial, partialmethod
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks import results
+from benchmarks import distributed, results
 from benchmarks.assembly import Parts, Splits, load_splits
 from benchmarks.errors import SettingsError
 from benchmarks.run import execute
@@ -29,16 +30,23 @@ def compare(comparison: Comparison) -> None:
         SettingsError: if the results folder holds a run with other settings, or something cannot be
             made as the settings say: then nothing is run.
         RuntimeError: if a run failed; the message says which. The others are finished first.
+            Under torchrun its own error ends it all.
     """
+    runs = distributed.from_rank_0(partial(_unfinished, comparison))
+    splits = _checked_splits(runs, comparison.source) if runs else None
+    if distributed.rank() == 0:
+        results.write_comparison(comparison.folder, comparison.baselines)
+    if splits is not None:
+        execute_all = _execute_side_by_side if distributed.world_size() == 1 else _execute_in_turn
+        execute_all(runs, splits, comparison)
+
+
+def _unfinished(comparison: Comparison) -> list[Run]:
     folder = comparison.folder
     results.check_settings(folder, comparison.variants)
-    runs = [
+    return [
         run for run in comparison.runs if not results.is_finished(results.run_folder(folder, run))
     ]
-    splits = _checked_splits(runs, comparison.source) if runs else None
-    results.write_comparison(folder, comparison.baselines)
-    if splits is not None:
-        _execute_all(runs, splits, comparison)
 
 
 def _checked_splits(runs: list[Run], source: str) -> Splits:
@@ -55,7 +63,14 @@ def _checked_splits(runs: list[Run], source: str) -> Splits:
     return splits
 
 
-def _execute_all(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
+def _execute_in_turn(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
+    with _progress_bar(runs, comparison.folder) as progress:
+        _draw_no_other_bars()
+        for run in runs:
+            _execute(run, splits, comparison.folder, partial(_advance, progress))
+
+
+def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
     context = multiprocessing.get_context("spawn")
     epochs: SimpleQueue[str | None] = context.SimpleQueue()
     failures = {}
@@ -69,7 +84,7 @@ def _execute_all(runs: list[Run], splits: Splits, comparison: Comparison) -> Non
             initargs=(splits, epochs),
         ) as pool,
     ):
-        watcher = threading.Thread(target=_advance, args=(progress, epochs), daemon=True)
+        watcher = threading.Thread(target=_watch, args=(progress, epochs), daemon=True)
         watcher.start()
         futures = {pool.submit(_execute_in_worker, run, comparison.folder): run for run in runs}
         try:
@@ -89,13 +104,29 @@ def _execute_all(runs: list[Run], splits: Splits, comparison: Comparison) -> Non
 
 def _progress_bar(runs: list[Run], folder: Path) -> tqdm:
     # A run counts its epochs, and one more for the test at its end.
-    return tqdm(total=sum(run.epochs + 1 for run in runs), unit="epoch", desc=folder.name)
+    total = sum(run.epochs + 1 for run in runs)
+    shown = distributed.rank() == 0
+    return tqdm(total=total, unit="epoch", desc=folder.name, disable=not shown)
 
 
-def _advance(progress: tqdm, epochs: "SimpleQueue[str | None]") -> None:
+def _watch(progress: tqdm, epochs: "SimpleQueue[str | None]") -> None:
     while (description := epochs.get()) is not None:
-        progress.set_description(description, refresh=False)
-        progress.update()
+        _advance(progress, description)
+
+
+def _advance(progress: tqdm, description: str) -> None:
+    progress.set_description(description, refresh=False)
+    progress.update()
+
+
+def _execute(run: Run, splits: Splits, folder: Path, advance: Callable[[str], None]) -> None:
+    name = f"{run.variant}, seed {run.seed}"
+
+    def report(epoch: int) -> None:
+        advance(f"{name}, epoch {epoch}/{run.epochs}")
+
+    execute(run, splits, results.run_folder(folder, run), report)
+    advance(f"{name}, done")
 
 
 def _start_worker(splits: Splits, epochs: "SimpleQueue[str | None]") -> None:
@@ -105,6 +136,10 @@ def _start_worker(splits: Splits, epochs: "SimpleQueue[str | None]") -> None:
     # resumed must not meet a worker that is still writing.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _draw_no_other_bars()
+
+
+def _draw_no_other_bars() -> None:
     # PML's trainers and testers draw bars of their own, with a warning of torch about their
     # captions; here there is one bar over all runs.
     tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
@@ -119,10 +154,4 @@ def _end_with_parent() -> None:
 
 
 def _execute_in_worker(run: Run, folder: Path) -> None:
-    name = f"{run.variant}, seed {run.seed}"
-
-    def report(epoch: int) -> None:
-        _finished_epochs.put(f"{name}, epoch {epoch}/{run.epochs}")
-
-    execute(run, _splits, results.run_folder(folder, run), report)
-    _finished_epochs.put(f"{name}, done")
+    _execute(run, _splits, folder, _finished_epochs.put)

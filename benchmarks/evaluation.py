@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from pytorch_metric_learning.testers import GlobalEmbeddingSpaceTester
@@ -12,7 +13,9 @@ from pytorch_metric_learning.utils.accuracy_calculator import (
     try_getting_not_lone_labels,
 )
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
+from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
 from benchmarks.hooks import RecordingHooks
 
@@ -76,24 +79,51 @@ class RetrievalAccuracy(AccuracyCalculator):
         )
 
 
+class SharingTester(GlobalEmbeddingSpaceTester):
+    """PML's tester: each process embeds its part of the images, rank 0 looks up neighbours."""
+
+    def get_all_embeddings(
+        self, dataset: ImageClasses, *models: nn.Module, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings [N, D] and labels [N, 1] of all images."""
+        own = Subset(dataset, distributed.own_rows(len(dataset)))
+        embeddings, labels = super().get_all_embeddings(own, *models, **options)
+        return tuple(distributed.gathered(rows)[: len(dataset)] for rows in (embeddings, labels))
+
+    def get_splits_to_compute_embeddings(
+        self, *arguments: Any
+    ) -> tuple[list[tuple[str, list[str]]], list[str]]:
+        """What to look up, and the splits in one order: that of PML's set differs by process."""
+        searched, splits = super().get_splits_to_compute_embeddings(*arguments)
+        return searched, sorted(splits)
+
+    def do_knn_and_accuracies(self, *arguments: Any) -> None:
+        """Write accuracies into the first argument."""
+        if distributed.rank() == 0:
+            super().do_knn_and_accuracies(*arguments)
+
+
 def evaluate(
     models: dict[str, nn.Module],
     split: str,
     images: ImageClasses,
     epoch: int,
     recall_at: Sequence[int],
-    hooks: RecordingHooks,
+    workers: int,
+    hooks: RecordingHooks | None,
 ) -> dict[str, float]:
     """Return the metrics of a split, each of its images retrieving all the others."""
     device = next((p.device for m in models.values() for p in m.parameters()), CPU)
     calculator = RetrievalAccuracy(recall_at)
-    tester = GlobalEmbeddingSpaceTester(
+    tester = SharingTester(
         batch_size=256,
-        dataloader_num_workers=0,
+        dataloader_num_workers=workers,
         data_device=device,
         accuracy_calculator=calculator,
-        end_of_testing_hook=hooks.end_of_testing_hook,
+        end_of_testing_hook=hooks and hooks.end_of_testing_hook,
     )
     tester.test({split: images}, epoch, models["trunk"], models.get("embedder"))
     accuracies = tester.all_accuracies[split]
-    return {name: accuracies[f"{name}_level0"] for name in calculator.metrics}
+    return distributed.from_rank_0(
+        lambda: {name: accuracies[f"{name}_level0"] for name in calculator.metrics}
+    )

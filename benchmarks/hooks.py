@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 LOG_FREQUENCY = 10  # iterations
+SECONDS = "seconds_per_step"
 
 Records = dict[str, dict[str, dict[int, Any]]]  # values by group, name and step
 
@@ -28,16 +29,18 @@ class RecordingHooks(HookContainer):
     Arguments:
         folder: for record-keeper's tables, written by `save`, and TensorBoard's logs in
             folder/tensorboard, written at once.
+        modules: losses and miners whose statistics are recorded, by name.
         first_step: the iteration at which a resumed run goes on; what TensorBoard has from there on
             is hidden.
     """
 
-    def __init__(self, folder: Path, first_step: int = 0) -> None:
+    def __init__(self, folder: Path, modules: dict[str, nn.Module], first_step: int = 0) -> None:
         tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
         keeper = RecordKeeper(
             tensorboard, RecordWriter(str(folder)), c_f.list_of_recordable_attributes_list_names()
         )
         super().__init__(keeper, log_freq=LOG_FREQUENCY)
+        self.modules = modules
 
     def end_of_iteration_hook(self, trainer: BaseTrainer) -> None:
         """Record losses, learning rates and statistics, every `log_freq` iterations."""
@@ -49,8 +52,11 @@ class RecordingHooks(HookContainer):
         keeper.update_records(
             trainer.optimizers, step, custom_attr_func=self.optimizer_custom_attr_func
         )
-        for modules in (trainer.loss_funcs, trainer.mining_funcs):
-            keeper.update_records(dict(_nested(modules)), step)
+        keeper.update_records(dict(_nested(self.modules)), step)
+
+    def record_seconds(self, seconds: dict[str, float], epoch: int) -> None:
+        """Record how long the parts of a step took in an epoch."""
+        self.record_keeper.update_records(seconds, epoch, parent_name=SECONDS)
 
     def end_of_testing_hook(self, tester: BaseTester) -> None:
         """Record the accuracies of an epoch."""

@@ -9,6 +9,7 @@ import faiss
 import torch
 
 import pml_synthesis
+from benchmarks.distributed import world_size
 
 
 def provenance() -> dict[str, str]:
@@ -20,6 +21,7 @@ def provenance() -> dict[str, str]:
         "torch": str(torch.__version__),
         "faiss": faiss.__version__,
         "python": platform.python_version(),
+        "processes": str(world_size()),
     }
 
 

@@ -15,8 +15,9 @@ import faiss
 import pandas as pd
 import torch
 
-from benchmarks import checkpoint, results
+from benchmarks import checkpoint, distributed, results
 from benchmarks.assembly import Parts, Splits
+from benchmarks.data_parallel import take_buffers_of_rank_0
 from benchmarks.evaluation import MAIN_METRIC, evaluate
 from benchmarks.hooks import RecordingHooks
 from benchmarks.settings import Run
@@ -40,7 +41,8 @@ def execute(
     """
     if run.device == "cpu":
         use_one_thread()
-    results.start(folder, run)
+    if distributed.rank() == 0:
+        results.start(folder, run)
     progress = _Progress(run, Parts(run, splits), folder)
     for epoch in range(1, progress.epoch + 1):
         on_epoch(epoch)
@@ -68,9 +70,9 @@ class _Progress:
         self.best_modules: dict[str, Any] = {}
         self.seconds = 0.0
         self.started = time.perf_counter()
-        path = folder / results.CHECKPOINT
-        state = checkpoint.load(path, parts.device) if path.exists() else None
-        self.hooks = self._hooks(0 if state is None else state["epoch"])
+        self.writes = distributed.rank() == 0
+        state = distributed.from_rank_0(self._saved)
+        self.hooks = self._hooks(0 if state is None else state["epoch"]) if self.writes else None
         if run.epochs:
             self.trainer = parts.trainer(self.hooks)
         if state is not None:
@@ -82,25 +84,35 @@ class _Progress:
         self.parts.start_epoch(epoch)
         self.trainer.dataset = self.parts.images
         self.trainer.train(start_epoch=epoch, num_epochs=epoch)
+        take_buffers_of_rank_0(self.parts.models.values())
         self.epoch = epoch
+        seconds = self.trainer.clock.seconds_per_step()
+        if self.hooks is not None:
+            self.hooks.record_seconds(seconds, epoch)
         if self.parts.val is None or epoch % run.evaluate_every == 0 or epoch == run.epochs:
             self._choose()
-        checkpoint.save(self._state(), self.folder / results.CHECKPOINT)
+        if self.writes:
+            checkpoint.save(self._state(), self.folder / results.CHECKPOINT)
 
     def finish(self) -> pd.DataFrame:
-        """Test the best epoch; metrics.csv, which is written last, marks the run as finished."""
+        """Test the best epoch."""
         if not self.run.epochs:
             self._choose()
         for name, module in self._modules().items():
             module.load_state_dict(self.best_modules[name])
         if self.parts.test is not None:
             self._look("test", self.best_epoch)
+        table = pd.DataFrame(self.history)
+        if self.writes:
+            self._write(table)
+        return table
+
+    def _write(self, table: pd.DataFrame) -> None:
+        """Write the results; metrics.csv, which is written last, marks the run as finished."""
         self.hooks.save()
         checkpoint.save(self.best_modules, self.folder / results.MODELS)
-        table = pd.DataFrame(self.history)
         results.write_table(table, self.folder / results.METRICS)
         (self.folder / results.CHECKPOINT).unlink(missing_ok=True)
-        return table
 
     def _choose(self) -> None:
         """Keep the models if they are the best so far; without validation the last ones are."""
@@ -117,8 +129,8 @@ class _Progress:
     def _look(self, split: str, epoch: int) -> dict[str, float]:
         parts = self.parts
         images = {"val": parts.val, "test": parts.test}[split]
-        models, recall_at = parts.models, self.run.recall_at
-        metrics = evaluate(models, split, images, epoch, recall_at, self.hooks)
+        recall_at, workers = self.run.recall_at, self.run.data.workers
+        metrics = evaluate(parts.models, split, images, epoch, recall_at, workers, self.hooks)
         row = {"variant": self.run.variant, "seed": self.run.seed, "split": split, "epoch": epoch}
         self.history.append(row | metrics | {"seconds": round(self._elapsed(), 1)})
         return metrics
@@ -136,7 +148,8 @@ class _Progress:
             path.unlink(missing_ok=True)
         if not epoch:
             shutil.rmtree(logs, ignore_errors=True)
-        return RecordingHooks(logs, first_step=epoch * self.run.iterations_per_epoch)
+        modules = self.parts.losses | self.parts.miners
+        return RecordingHooks(logs, modules, first_step=epoch * self.run.iterations_per_epoch)
 
     def _stateful(self) -> dict[str, dict[str, Any]]:
         parts = self.parts
@@ -145,6 +158,10 @@ class _Progress:
             "optimizers": parts.optimizers,
             "schedulers": parts.schedulers,
         }
+
+    def _saved(self) -> dict[str, Any] | None:
+        path = self.folder / results.CHECKPOINT
+        return checkpoint.load(path) if path.exists() else None
 
     def _state(self) -> dict[str, Any]:
         kept = {
@@ -165,6 +182,7 @@ class _Progress:
         for group, items in self._stateful().items():
             for name, item in items.items():
                 item.load_state_dict(state[group][name])
-        self.hooks.records = state["records"]
+        if self.hooks is not None:
+            self.hooks.records = state["records"]
         for name in ("epoch", "history", "best_epoch", "best_value", "best_modules", "seconds"):
             setattr(self, name, state[name])

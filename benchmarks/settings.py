@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,13 @@ OBJECTS = (
     *("optimizers.trunk", "optimizers.embedder", "optimizers.metric_loss"),
     *("schedulers.trunk", "schedulers.embedder", "schedulers.metric_loss"),
 )
-LOWEST = {"epochs": 0, "iterations_per_epoch": 1, "batch_size": 1, "evaluate_every": 1}
+LOWEST = {
+    "epochs": 0,
+    "iterations_per_epoch": 1,
+    "batch_size": 1,
+    "evaluate_every": 1,
+    "data.workers": 0,
+}
 COMMAND_LINE = "command line"
 
 
@@ -43,13 +50,14 @@ class Data:
     """The datasets, as objects; `root` is for them to refer to, as `${data.root}`.
 
     The classes of `val` choose the epoch: without it, the last one is taken. The classes of `test`
-    are looked at once, at the end; without it, never.
+    are looked at once, at the end; without it, never. `workers` processes read batches ahead.
     """
 
     train: dict[str, Any] = MISSING
     val: dict[str, Any] | None = None
     test: dict[str, Any] | None = None
     root: str | None = None
+    workers: int = 0
 
 
 @dataclass
@@ -311,8 +319,7 @@ def _run(tree: Tree, variant: str, source: str) -> Run:
     if run.data.val is None and run.data.test is None:
         raise SettingsError(f"{source}: data: one of val and test is needed.")
     for key, low in LOWEST.items():
-        if getattr(run, key) < low:
-            got = getattr(run, key)
+        if (got := attrgetter(key)(run)) < low:
             raise SettingsError(f"{source}: {key}: expected at least {low} but got {got}.")
     if min(run.recall_at, default=1) < 1:
         got = run.recall_at

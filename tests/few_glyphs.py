@@ -45,6 +45,37 @@ class DropoutEmbedder(torch.nn.Sequential):
         super().__init__(torch.nn.Dropout(0.2), torch.nn.Linear(in_features, embedding_size))
 
 
+class DoubleTrunk(torch.nn.Sequential):
+    """A trunk for `patterns` that computes in float64."""
+
+    def __init__(self, width: int) -> None:
+        linear = torch.nn.Linear(144, width)
+        super().__init__(torch.nn.Flatten(), linear, torch.nn.Tanh())
+        self.double()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images.double())
+
+
+def double(module: torch.nn.Module) -> torch.nn.Module:
+    """Return a module with weights in float64."""
+    return module.double()
+
+
+def dying(loss: torch.nn.Module, at_call: int, once: str) -> torch.nn.Module:
+    """Return a loss that kills its process at a call, if no file `once` is there yet."""
+    calls = []
+
+    def count(*_) -> None:
+        calls.append(None)
+        if len(calls) == at_call and not Path(once).exists():
+            Path(once).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    loss.register_forward_pre_hook(count)
+    return loss
+
+
 class FailingLoss(ProxyNCALoss):
     """A loss with an error that shows in training only."""
 

@@ -7,13 +7,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import get_worker_info
 
+from benchmarks.distributed import rank, world_size
+
 
 class RandomAffine:
     """Rotate, shift and scale each image at random, by numbers of the transform's own.
 
     Two transforms with the same seed give the same sequence of changes, whether they are given
     single images or batches. In a worker process of a DataLoader the sequence starts anew from
-    the seed and the worker's seed, so that neither workers nor epochs repeat each other.
+    the seed and the worker's seed, so that neither workers nor epochs repeat each other. Of several
+    processes of torchrun each draws for the parts of the batch that all of them have, in order.
 
     Arguments:
         degrees: angles are uniform in [-degrees, degrees].
@@ -46,6 +49,8 @@ class RandomAffine:
         self.seed = seed
         self._generator = torch.Generator().manual_seed(seed)
         self._worker_seed: int | None = None
+        # A worker of a DataLoader would not know.
+        self._rank, self._world_size = rank(), world_size()
 
     def __call__(self, images: Tensor) -> Tensor:
         """Change each of the images [B, C, H, W], or the one image [C, H, W]."""
@@ -62,7 +67,8 @@ class RandomAffine:
     def _draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         self._reseed_in_worker()
         # One row for each image, so that a batch draws what its images would draw one by one.
-        angle, x, y, size = (2 * torch.rand(count, 4, generator=self._generator) - 1).unbind(1)
+        everybody = torch.rand(self._world_size, count, 4, generator=self._generator)
+        angle, x, y, size = (2 * everybody[self._rank] - 1).unbind(1)
         shifts = self.shift * torch.stack([x, y], dim=1)
         return math.radians(self.degrees) * angle, shifts, 1 + self.scale * size
 

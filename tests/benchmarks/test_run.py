@@ -1,6 +1,7 @@
 """One run of the benchmark: what the seed decides, what is recorded, what is left behind."""
 
 import math
+import pickle
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +19,14 @@ from torch.utils.data import RandomSampler
 import benchmarks
 from benchmarks import results
 from benchmarks.assembly import Parts, Splits
-from benchmarks.batches import SeededSampler
+from benchmarks.batches import SeededSampler, batches_of
 from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError
 from benchmarks.evaluation import MAIN_METRIC, RetrievalAccuracy
 from benchmarks.hooks import RecordingHooks
 from benchmarks.run import execute
 from benchmarks.settings import Run, dump, load
+from benchmarks.timing import PARTS
 from few_glyphs import patterns
 
 CONFIG = Path(benchmarks.__file__).parent / "configs" / "glyphs.yaml"
@@ -128,6 +130,37 @@ def test_a_run_repeats_bit_for_bit(splits, tmp_path):
     pd.testing.assert_frame_equal(*losses)
 
 
+def test_processes_that_read_ahead_read_the_same_batches(splits, tmp_path):
+    plain = ["transforms.train=[]", "iterations_per_epoch=3"]
+    tables = [
+        execute(short("proxy_nca", *plain, f"data.workers={workers}"), splits, tmp_path / name)
+        for name, workers in {"none": 0, "two": 2}.items()
+    ]
+    pd.testing.assert_frame_equal(*(table[NOT_TIMES] for table in tables))
+
+
+def test_processes_that_read_ahead_draw_by_seed_and_epoch_alone(splits):
+    noise = ImageClasses(*vars(splits.train).values())
+    noise.transform = torch.rand_like
+    parts = Parts(short("proxy_nca", "transforms.train=[]"), replace(splits, train=noise))
+
+    def augmented(epoch: int, disturbance: int) -> torch.Tensor:
+        parts.start_epoch(epoch)
+        torch.manual_seed(disturbance)
+        rows = slice(0, 32)
+        loader = batches_of(parts.images, parts.sampler, 32, rows, workers=2, pin_memory=False)
+        return torch.cat([images for images, _ in loader])
+
+    assert torch.equal(augmented(1, 8), augmented(1, 9))
+    assert not torch.equal(augmented(1, 8), augmented(2, 8))
+
+
+def test_images_with_transforms_can_go_to_another_process(splits):
+    images = Parts(short("proxy_nca"), splits).images
+    there = pickle.loads(pickle.dumps(images))
+    assert torch.equal(there[0][0], images[0][0])
+
+
 @pytest.mark.parametrize("kind", ["torch", "pml"])
 def test_a_seeded_sampler_draws_alone(kind):
     def sampler(seed):
@@ -224,6 +257,14 @@ def test_schedulers_step_by_epoch_or_validation(by, scheduler, splits, tmp_path)
     assert first_of_epochs == pytest.approx([3e-3, 1.5e-3, 0.75e-3])
 
 
+def test_the_time_of_a_step_is_recorded_for_each_epoch(splits, tmp_path):
+    execute(short("proxy_nca"), splits, tmp_path)
+    seconds = pd.read_csv(tmp_path / "logs" / "seconds_per_step.csv")
+    assert seconds["~iteration~"].tolist() == [1, 2]
+    assert set(seconds.columns) - {"id"} == {"~iteration~", *PARTS}
+    assert (seconds[list(PARTS)] > 0).all(axis=None)
+
+
 def test_tensorboard_logs_are_written(splits, tmp_path):
     execute(short("proxy_nca"), splits, tmp_path)
     events = EventAccumulator(str(tmp_path / "logs" / "tensorboard")).Reload()
@@ -233,7 +274,7 @@ def test_tensorboard_logs_are_written(splits, tmp_path):
 
 def test_a_resumed_run_hides_what_tensorboard_has_from_there_on(tmp_path):
     for first_step, steps in ((0, [0, 10, 20]), (10, [10, 20, 30])):
-        hooks = RecordingHooks(tmp_path, first_step)
+        hooks = RecordingHooks(tmp_path, {}, first_step)
         for step in steps:
             hooks.record_keeper.update_records({"loss": 1.0}, step, parent_name="losses")
         hooks.save()
