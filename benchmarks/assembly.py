@@ -15,7 +15,7 @@ from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError
 from benchmarks.hooks import RecordingHooks
 from benchmarks.objects import build
-from benchmarks.settings import Data, Run
+from benchmarks.settings import Data, Half, Run
 
 # What each stream of random numbers is for. Runs with one seed start from the same models and see
 # the same batches, whatever their loss.
@@ -24,11 +24,15 @@ MODELS, BATCHES, TRANSFORMS, EPOCHS = range(4)
 
 @dataclass(frozen=True)
 class Splits:
-    """The images to train on, and those of other classes to choose the epoch by and to test on."""
+    """The images to train on, and those of other classes to choose the epoch by and to test on.
+
+    Test images retrieve those of the gallery, or where there is none each other.
+    """
 
     train: ImageClasses
     val: ImageClasses | None
     test: ImageClasses | None
+    gallery: ImageClasses | None = None
 
 
 def load_splits(data: Data) -> Splits:
@@ -37,6 +41,7 @@ def load_splits(data: Data) -> Splits:
         build(data.train, "data.train"),
         build(data.val, "data.val"),
         build(data.test, "data.test"),
+        build(data.gallery, "data.gallery"),
     )
 
 
@@ -63,14 +68,15 @@ class Parts:
             if model is not None
         }
         self.untransformed = splits.train
-        self.val, self.test = (
+        self.val, self.test, self.gallery = (
             None
             if images is None
             else _with_transforms(images, run.transforms.eval, "transforms.eval", run.seed)
-            for images in (splits.val, splits.test)
+            for images in (splits.val, splits.test, splits.gallery)
         )
         self.losses: dict[str, nn.Module] = {}
         self.miners: dict[str, nn.Module] = {}
+        self.scalers: dict[str, torch.amp.GradScaler] = {}
         if not run.epochs:
             return
         num_steps = run.epochs * run.iterations_per_epoch
@@ -79,6 +85,8 @@ class Parts:
         self.losses = {"metric_loss": loss.to(self.device)}
         if run.miner is not None:
             self.miners = {"tuple_miner": build(run.miner, "miner")}
+        if run.autocast and run.autocast_dtype is Half.float16:
+            self.scalers = {"scaler": torch.amp.GradScaler(self.device.type)}
         self.optimizers = self._optimizers()
         self.schedulers = self._schedulers(num_steps)
         self.sampler = self._sampler()
@@ -95,7 +103,10 @@ class Parts:
     def trainer(self, hooks: RecordingHooks) -> "Trainer":
         """Return PML's trainer of these parts."""
         return Trainer(
-            autocast=self.run.autocast,
+            autocast_dtype=self._autocast_dtype(),
+            scaler=self.scalers.get("scaler"),
+            clip_gradient_value=self.run.clip_gradient_value,
+            freeze_trunk_batchnorm=self.run.model.freeze_batch_norm,
             models=self.models,
             optimizers=self.optimizers,
             lr_schedulers=self.schedulers,
@@ -109,6 +120,11 @@ class Parts:
             data_device=self.device,
             end_of_iteration_hook=hooks.end_of_iteration_hook,
         )
+
+    def _autocast_dtype(self) -> torch.dtype | None:
+        if not self.run.autocast:
+            return None
+        return {Half.bfloat16: torch.bfloat16, Half.float16: torch.float16}[self.run.autocast_dtype]
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         optimizers = {}
@@ -148,20 +164,48 @@ class Parts:
 
 
 class Trainer(MetricLossOnly):
-    """PML's trainer with, if wanted, the models under autocast and the loss in float32.
+    """PML's trainer with, if wanted, the models in half precision, and clipped gradients.
 
-    Under autocast PML's losses would turn their proxies to half precision for good.
+    The loss stays in float32: under autocast PML's losses would turn their proxies to half
+    precision for good.
     """
 
-    def __init__(self, autocast: bool, **arguments: Any) -> None:
-        self.autocast = autocast
+    def __init__(
+        self,
+        autocast_dtype: torch.dtype | None,
+        scaler: torch.amp.GradScaler | None,
+        clip_gradient_value: float | None,
+        **arguments: Any,
+    ) -> None:
+        self.autocast_dtype = autocast_dtype
+        self.scaler = scaler or torch.amp.GradScaler(enabled=False)
+        self.clip_gradient_value = clip_gradient_value
         super().__init__(**arguments)
 
     def compute_embeddings(self, data: Tensor) -> Tensor:
         """Embeddings of a batch of images, float32."""
-        device = self.data_device.type
-        with torch.autocast(device, torch.bfloat16) if self.autocast else nullcontext():
+        dtype = self.autocast_dtype
+        with torch.autocast(self.data_device.type, dtype) if dtype else nullcontext():
             return super().compute_embeddings(data).float()
+
+    def backward(self) -> None:
+        """Compute gradients, large enough for half precision."""
+        self.scaler.scale(self.losses["total_loss"]).backward()
+
+    def clip_gradients(self) -> None:
+        """Clip each component of the gradients, at their true scale."""
+        if self.clip_gradient_value is None:
+            return
+        for optimizer in self.optimizers.values():
+            self.scaler.unscale_(optimizer)
+        for module in (*self.models.values(), *self.loss_funcs.values()):
+            nn.utils.clip_grad_value_(module.parameters(), self.clip_gradient_value)
+
+    def step_optimizers(self) -> None:
+        """Take a step, unless the gradients overflowed."""
+        for optimizer in self.optimizers.values():
+            self.scaler.step(optimizer)
+        self.scaler.update()
 
 
 def _device(name: str) -> torch.device:

@@ -116,9 +116,9 @@ class _Progress:
 
     def _look(self, split: str, epoch: int) -> dict[str, float]:
         parts = self.parts
-        images = {"val": parts.val, "test": parts.test}[split]
+        images, gallery = {"val": (parts.val, None), "test": (parts.test, parts.gallery)}[split]
         models, recall_at = parts.models, self.run.recall_at
-        metrics = evaluate(models, split, images, epoch, recall_at, self.hooks)
+        metrics = evaluate(models, split, images, epoch, recall_at, self.hooks, gallery)
         row = {"variant": self.run.variant, "seed": self.run.seed, "split": split, "epoch": epoch}
         self.history.append(row | metrics | {"seconds": round(self._elapsed(), 1)})
         return metrics
@@ -144,6 +144,7 @@ class _Progress:
             "modules": self._modules() | parts.miners,
             "optimizers": parts.optimizers,
             "schedulers": parts.schedulers,
+            "scalers": parts.scalers,
         }
 
     def _state(self) -> dict[str, Any]:
