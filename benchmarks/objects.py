@@ -115,7 +115,9 @@ def find(name: str) -> Callable[..., Any]:
         try:
             return pkgutil.resolve_name(name)
         except (ImportError, AttributeError, ValueError) as error:
-            raise SettingsError(f"nothing can be imported as {name!r}: {error}") from error
+            extra = name.split(".")[0] in ("timm", "torchvision")
+            advice = ". The extra `vision` brings timm and torchvision." if extra else ""
+            raise SettingsError(f"nothing can be imported as {name!r}: {error}{advice}") from error
     for namespace in chain(NAMESPACES, _optional_namespaces()):
         if name in _classes(namespace):
             return getattr(namespace, name)

@@ -25,6 +25,20 @@ def final_rows(history: pd.DataFrame) -> pd.DataFrame:
     return history.loc[best].assign(seconds=seconds.to_numpy()).reset_index(drop=True)
 
 
+def over_folds(folds: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the mean over folds for each variant and seed that all of them have.
+
+    Arguments:
+        folds: the runs of each fold, a row for each, see `final_rows`.
+    """
+    runs = pd.concat(folds)
+    by_run = runs.groupby(["variant", "seed"], sort=False)
+    whole = by_run["epoch"].transform("size").eq(len(folds))
+    columns = [*metrics_of(runs), "seconds"]
+    means = runs[whole].groupby(["variant", "seed"], sort=False)[columns].mean().reset_index()
+    return means.assign(split=runs["split"].iloc[0])
+
+
 def metrics_of(runs: pd.DataFrame) -> list[str]:
     """Return the columns that are metrics."""
     return [name for name in runs.columns if name not in NOT_METRICS]
