@@ -152,7 +152,10 @@ class Parts:
 
     def _sampler(self) -> SeededSampler:
         run, images = self.run, self.untransformed
+        # PML's samplers would draw 100,000 rows in each pass.
+        rows = run.batch_size * run.iterations_per_epoch
         offered = {"labels": images.labels, "batch_size": run.batch_size}
+        offered["length_before_new_iter"] = rows
         make_sampler = partial(build, run.sampler, "sampler", data_source=images, **offered)
         sampler = SeededSampler(make_sampler, derived_seed(run.seed, BATCHES))
         if len(sampler) < run.batch_size:

@@ -1,8 +1,7 @@
-"""The small networks of the default benchmark, and what the papers' networks need beside them."""
+"""The small networks of the default benchmark, and embedders."""
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,44 +81,6 @@ class LayerNormEmbedder(nn.Sequential):
     def __init__(self, in_features: int, embedding_size: int) -> None:
         normalized = nn.LayerNorm(in_features, elementwise_affine=False)
         super().__init__(normalized, nn.Linear(in_features, embedding_size))
-
-
-class TorchvisionTrunk(nn.Module):
-    """A network of torchvision without its classifier: [B, 3, H, W] -> [B, features].
-
-    For those whose classifier is their layer `fc`, such as googlenet and the resnets. (timm's
-    create_model leaves a classifier out by itself, with num_classes=0.)
-
-    Arguments:
-        name: what torchvision.models.get_model calls it.
-        weights: pretrained weights, by torchvision's name of them; None for random ones.
-        options: what else the network takes.
-
-    Raises:
-        ImportError: if torchvision is not installed.
-        ValueError: if there is no such network, no such weights, or no layer `fc` in it.
-
-    Example:
-        >>> TorchvisionTrunk("googlenet")(torch.zeros(2, 3, 224, 224)).shape  # doctest: +SKIP
-        torch.Size([2, 1024])
-    """
-
-    def __init__(self, name: str, weights: str | None = "DEFAULT", **options: Any) -> None:
-        # An extra that the rest does without.
-        from torchvision.models import get_model
-
-        super().__init__()
-        self.network = get_model(name, weights=weights, **options)
-        if not isinstance(getattr(self.network, "fc", None), nn.Linear):
-            raise ValueError(
-                f"Expected argument `name` to be a network whose classifier is its layer `fc`, "
-                f"such as googlenet or resnet50, but got {name!r}. timm may have it."
-            )
-        self.network.fc = nn.Identity()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features [B, features] of images [B, 3, H, W]."""
-        return self.network(images)
 
 
 class PixelTrunk(nn.Flatten):

@@ -19,7 +19,7 @@ from torch.optim import lr_scheduler
 from torch.utils import data
 
 import pml_synthesis
-from benchmarks import datasets, models, proxies
+from benchmarks import datasets, models, pretrained, proxies
 from benchmarks.errors import SettingsError, nearest
 from pml_synthesis import schedules
 
@@ -28,6 +28,7 @@ NAMESPACES: tuple[ModuleType, ...] = (
     schedules,
     datasets,
     models,
+    pretrained,
     proxies,
     losses,
     miners,
@@ -115,9 +116,7 @@ def find(name: str) -> Callable[..., Any]:
         try:
             return pkgutil.resolve_name(name)
         except (ImportError, AttributeError, ValueError) as error:
-            extra = name.split(".")[0] in ("timm", "torchvision")
-            advice = ". The extra `vision` brings timm and torchvision." if extra else ""
-            raise SettingsError(f"nothing can be imported as {name!r}: {error}{advice}") from error
+            raise SettingsError(f"nothing can be imported as {name!r}: {error}") from error
     for namespace in chain(NAMESPACES, _optional_namespaces()):
         if name in _classes(namespace):
             return getattr(namespace, name)

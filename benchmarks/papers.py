@@ -45,7 +45,9 @@ def table(settings: str, summary: pd.DataFrame | None = None) -> str:
     cells = {
         "variant": rows["variant"],
         "metric": rows["metric"].map(title),
-        "published [%]": [_figure(*pair) for pair in zip(rows["published"], rows["sd"], strict=True)],
+        "published [%]": [
+            _figure(*pair) for pair in zip(rows["published"], rows["sd"], strict=True)
+        ],
         "source": rows["source"].fillna("not published"),
         "here [%]": with_intervals(rows["mean"], rows["interval"]),
         "difference": with_intervals(rows["mean"] - rows["published"], rows["none"], sign="+"),
