@@ -69,9 +69,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
     _show(comparison.folder)
 
 
-def _report(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    if overrides:
-        raise SettingsError(f"report takes folders alone, but got {overrides[0]!r} too.")
+def _report(arguments: argparse.Namespace, _: list[str]) -> None:
     if arguments.against_paper:
         print(against_paper(arguments.folders, arguments.against_paper))
     elif len(arguments.folders) > 1:

@@ -9,6 +9,7 @@ import pandas as pd
 from benchmarks import results
 from benchmarks.errors import SettingsError, nearest
 from benchmarks.report import markdown, summary_of_folds, title, with_intervals
+from benchmarks.summary import looked_at
 
 AGAINST_PAPER = "against_paper.md"
 
@@ -65,7 +66,7 @@ def against_paper(folders: Sequence[Path], settings: str) -> str:
     Raises:
         SettingsError: if a folder holds no finished run, or nothing was published for such a file.
     """
-    runs, summary = summary_of_folds(folders)
+    history, summary = summary_of_folds(folders)
     seeds = ", ".join(f"{row.variant} {row.seeds}" for row in summary.itertuples())
     text = "\n".join(
         [
@@ -73,8 +74,8 @@ def against_paper(folders: Sequence[Path], settings: str) -> str:
             "",
             table(settings, summary),
             "",
-            "Here: mean ± half of the 95% Student-t interval over seeds "
-            f"({runs['split'].iloc[0]} classes; seeds: {seeds}).",
+            f"Here: {looked_at(history)} Mean ± half of the 95% Student-t interval over seeds "
+            f"({seeds}).",
             "",
         ]
     )

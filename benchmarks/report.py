@@ -34,7 +34,7 @@ def report(folder: Path) -> str:
     results.write_table(runs, folder / "results.csv")
     results.write_table(summary, folder / "summary.csv")
     pictures = plots.draw(history, summary, folder)
-    explained = note(summary, runs["split"].iloc[0])
+    explained = note(summary, history)
     results.write_text(_page(folder, runs, summary, explained, pictures), folder / "summary.md")
     screen = _table(summary, ["precision_at_1", MAIN_METRIC])
     return f"{screen.to_string(index=False)}\n\n{explained}"
@@ -47,22 +47,23 @@ def report_folds(folders: Sequence[Path]) -> str:
         SettingsError: if a folder holds no finished run of a comparison, or no variant and seed is
             finished in all of them.
     """
-    runs, summary = summary_of_folds(folders)
-    explained = note(summary, runs["split"].iloc[0])
+    history, summary = summary_of_folds(folders)
     screen = _table(summary, ["precision_at_1", "r_precision", MAIN_METRIC])
-    return f"{screen.to_string(index=False)}\n\n{explained} Each seed is a mean over folds."
+    explained = f"{note(summary, history)} Each seed is a mean over folds."
+    return f"{screen.to_string(index=False)}\n\n{explained}"
 
 
 def summary_of_folds(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the runs of a comparison, or means over its folds, and their statistics.
+    """Return the metrics of a comparison, or of all its folds, and the statistics over seeds.
 
     Raises:
         SettingsError: as `report_folds`.
     """
-    runs = over_folds([final_rows(results.read_metrics(folder)) for folder in folders])
+    histories = [results.read_metrics(folder) for folder in folders]
+    runs = over_folds([final_rows(history) for history in histories])
     if runs.empty:
         raise SettingsError("No variant was run with the same seed in each of the folders.")
-    return runs, summarize(runs, results.read_comparison(folders[0]))
+    return pd.concat(histories), summarize(runs, results.read_comparison(folders[0]))
 
 
 def _page(

@@ -94,13 +94,14 @@ class StandardSet(ImageClasses):
         there = {key: paths for key, paths in there.items() if paths}
         found = Size(sum(map(len, there.values())), len(there))
         if not there or not (partial or found == self.sizes[part]):
-            missing = (path for paths in listed.values() for path in paths if not path.exists())
-            example = next((f", such as {path}" for path in missing), "")
+            missing = [path for paths in listed.values() for path in paths if not path.exists()]
+            lost = (
+                f"; {len(missing)} are listed but missing, such as {missing[0]}" if missing else ""
+            )
             raise FileNotFoundError(
                 f"Expected {self.sizes[part].images} images of {self.sizes[part].classes} classes "
                 f"in the part {part!r} of {name} in {root}, but found {found.images} of "
-                f"{found.classes}; of those listed {sum(map(len, listed.values())) - found.images} "
-                f"are missing{example}. {advice}, or take what is there with partial=True."
+                f"{found.classes}{lost}. {advice}, or take what is there with partial=True."
             )
         return there
 

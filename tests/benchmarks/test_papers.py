@@ -13,7 +13,7 @@ import yaml
 from torch import nn
 
 import benchmarks
-from benchmarks import results
+from benchmarks import checkpoint, results
 from benchmarks.__main__ import main
 from benchmarks.assembly import Parts, Trainer, load_splits
 from benchmarks.datasets import CUB, Cars196, InShop, StanfordOnlineProducts
@@ -377,6 +377,28 @@ def test_a_run_in_float16_is_that_in_float32_but_for_rounding(roots):
     assert (half - full).norm() < 0.1 * full.norm()
 
 
+def test_a_stopped_run_in_float16_goes_on_at_its_scale(roots, tmp_path):
+    run = short("see_cub", roots["cub"], "epochs=2", "clip_gradient_value=null").runs[0]
+    splits = load_splits(run.data)
+
+    def stop(epoch: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(run, splits, tmp_path / "stopped", stop)
+    # The scale that gradients start with was too large: it was lowered in each of the two steps.
+    saved = checkpoint.load(tmp_path / "stopped" / results.CHECKPOINT, torch.device("cpu"))
+    assert saved["scalers"]["scaler"]["scale"] == 2**14
+    for folder in ("stopped", "whole"):
+        execute(run, splits, tmp_path / folder)
+    stopped, whole = (
+        torch.load(tmp_path / folder / "best.pt", weights_only=True)["trunk"]["layers.0.weight"]
+        for folder in ("stopped", "whole")
+    )
+    assert stopped.equal(whole)
+    assert not whole.equal(Parts(run, splits).models["trunk"].state_dict()["layers.0.weight"])
+
+
 def test_overflown_gradients_take_no_step_and_the_scale_is_kept(roots, tmp_path):
     run = short("see_cub", roots["cub"]).runs[0]
     parts = Parts(run, load_splits(run.data))
@@ -498,7 +520,8 @@ def test_own_figures_stand_beside_the_published_ones(folds, capsys):
     assert f"{line} 81.0 ± 2.5 | -2.1 |" in text
     assert "| norm_softmax+ps | Recall@1 | 84.7 | PS, paper | 83.0 ± 2.5 | -1.7 |" in text
     assert "| proxy_nca | MAP@R | 25.35 (sd 0.18) | PS, released code, 8 runs |  |  |" in text
-    assert "seeds: norm_softmax 3, norm_softmax+ps 3" in text
+    assert "with the models of the last epoch. Mean" in text
+    assert "over seeds (norm_softmax 3, norm_softmax+ps 3)" in text
 
 
 def test_folds_are_averaged_seed_by_seed(folds, capsys):

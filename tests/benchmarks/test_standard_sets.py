@@ -175,7 +175,9 @@ def test_missing_pictures_are_counted_and_one_is_named(dataset, roots, whole, tm
     paths = dataset(root).images.paths
     for path in (paths[0], *paths[-IMAGES:]):
         (root / path).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"4 are missing, such as .*{paths[0][-8:]}"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"4 are listed but missing, such as .*{paths[0][-8:]}"
+    ):
         dataset(root)
     part = dataset(root, partial=True)
     assert part.labels.bincount().tolist() == [IMAGES - 1, *[IMAGES] * (CLASSES - 2)]
