@@ -296,27 +296,6 @@ def test_each_file_runs_on_a_miniature_set(name, roots, tmp_path):
     assert losses["total_loss"].notna().all()
 
 
-def test_queries_search_the_gallery_alone(roots, tmp_path):
-    run = short("ps_inshop", roots["inshop"], "epochs=0").runs[0]
-    splits = load_splits(run.data)
-    history = execute(run, splits, tmp_path)
-    parts = Parts(run, splits)
-    with torch.no_grad():
-        for model in parts.models.values():
-            model.eval()
-        query, gallery = (
-            nn.functional.normalize(
-                parts.models["embedder"](
-                    parts.models["trunk"](torch.stack([image for image, _ in images]))
-                )
-            )
-            for images in (parts.test, parts.gallery)
-        )
-    nearest = splits.gallery.labels[(query @ gallery.T).argmax(dim=1)]
-    expected = (nearest == splits.test.labels).double().mean().item()
-    assert history["recall_at_1"].item() == pytest.approx(expected)
-
-
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_batch_norm_keeps_its_statistics_and_learns_its_scale(frozen, roots):
     option = f"model.freeze_batch_norm={str(frozen).lower()}"
