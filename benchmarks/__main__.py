@@ -8,7 +8,8 @@ from pathlib import Path
 from benchmarks import distributed
 from benchmarks.compare import compare
 from benchmarks.errors import SettingsError
-from benchmarks.report import report
+from benchmarks.papers import against_paper
+from benchmarks.report import report, report_folds
 from benchmarks.settings import describe, load
 
 
@@ -45,7 +46,18 @@ def _parser() -> argparse.ArgumentParser:
     single.set_defaults(command=_run)
 
     again = commands.add_parser("report", help="make tables and pictures again")
-    again.add_argument("folder", type=Path, help="a folder of results, such as runs/glyphs")
+    again.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="folder",
+        help="a folder of results, such as runs/glyphs; several are folds of one comparison",
+    )
+    again.add_argument(
+        "--against-paper",
+        metavar="NAME",
+        help="put what was published beside it, for a file of configs/papers, such as ps_cars196",
+    )
     again.set_defaults(command=_report)
     return parser
 
@@ -60,10 +72,13 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
     _show(comparison.folder)
 
 
-def _report(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    if overrides:
-        raise SettingsError(f"report takes a folder alone, but got {overrides[0]!r} too.")
-    _show(arguments.folder)
+def _report(arguments: argparse.Namespace, _: list[str]) -> None:
+    if arguments.against_paper:
+        print(against_paper(arguments.folders, arguments.against_paper))
+    elif len(arguments.folders) > 1:
+        print(report_folds(arguments.folders))
+    else:
+        _show(arguments.folders[0])
 
 
 def _show(folder: Path) -> None:

@@ -2,23 +2,21 @@
 
 import copy
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from pytorch_metric_learning.trainers import MetricLossOnly
 from torch import Tensor, nn
 
 from benchmarks import data_parallel, distributed
-from benchmarks.batches import SeededSampler, batches_of, derived_seed, seed_all
+from benchmarks.batches import SeededSampler, derived_seed, seed_all
 from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError
 from benchmarks.hooks import RecordingHooks
 from benchmarks.objects import build
-from benchmarks.settings import Data, Run
-from benchmarks.timing import StepClock
+from benchmarks.settings import Data, Half, Run
+from benchmarks.trainer import Trainer
 
 # What each stream of random numbers is for. Runs with one seed start from the same models and see
 # the same batches, whatever their loss.
@@ -27,11 +25,15 @@ MODELS, BATCHES, TRANSFORMS, EPOCHS = range(4)
 
 @dataclass(frozen=True)
 class Splits:
-    """The images to train on, and those of other classes to choose the epoch by and to test on."""
+    """The images to train on, and those of other classes to choose the epoch by and to test on.
+
+    Test images retrieve those of the gallery, or where there is none each other.
+    """
 
     train: ImageClasses
     val: ImageClasses | None
     test: ImageClasses | None
+    gallery: ImageClasses | None = None
 
 
 def load_splits(data: Data) -> Splits:
@@ -40,6 +42,7 @@ def load_splits(data: Data) -> Splits:
         build(data.train, "data.train"),
         build(data.val, "data.val"),
         build(data.test, "data.test"),
+        build(data.gallery, "data.gallery"),
     )
 
 
@@ -66,14 +69,15 @@ class Parts:
             if model is not None
         }
         self.untransformed = splits.train
-        self.val, self.test = (
+        self.val, self.test, self.gallery = (
             None
             if images is None
             else _with_transforms(images, run.transforms.eval, "transforms.eval", run.seed)
-            for images in (splits.val, splits.test)
+            for images in (splits.val, splits.test, splits.gallery)
         )
         self.losses: dict[str, nn.Module] = {}
         self.miners: dict[str, nn.Module] = {}
+        self.scalers: dict[str, torch.amp.GradScaler] = {}
         if not run.epochs:
             return
         num_steps = run.epochs * run.iterations_per_epoch
@@ -82,6 +86,8 @@ class Parts:
         self.losses = {"metric_loss": loss.to(self.device)}
         if run.miner is not None:
             self.miners = {"tuple_miner": build(run.miner, "miner")}
+        if run.autocast and run.autocast_dtype is Half.float16:
+            self.scalers = {"scaler": torch.amp.GradScaler(self.device.type)}
         self.optimizers = self._optimizers()
         self.schedulers = self._schedulers(num_steps)
         self.sampler = self._sampler()
@@ -97,10 +103,13 @@ class Parts:
         transforms = self.run.transforms.train
         self.images = _with_transforms(self.untransformed, transforms, "transforms.train", seed)
 
-    def trainer(self, hooks: RecordingHooks | None) -> "Trainer":
+    def trainer(self, hooks: RecordingHooks | None) -> Trainer:
         """Return PML's trainer of these parts."""
         return Trainer(
-            autocast=self.run.autocast,
+            autocast_dtype=self._autocast_dtype(),
+            scaler=self.scalers.get("scaler"),
+            clip_gradient_value=self.run.clip_gradient_value,
+            freeze_trunk_batchnorm=self.run.model.freeze_batch_norm,
             models=data_parallel.share_models(self.models),
             optimizers=self.optimizers,
             lr_schedulers=self.schedulers,
@@ -118,6 +127,11 @@ class Parts:
 
     def _model(self, model: nn.Module) -> nn.Module:
         return data_parallel.share_batch_statistics(model.to(self.device), self.device)
+
+    def _autocast_dtype(self) -> torch.dtype | None:
+        if not self.run.autocast:
+            return None
+        return {Half.bfloat16: torch.bfloat16, Half.float16: torch.float16}[self.run.autocast_dtype]
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         optimizers = {}
@@ -145,7 +159,10 @@ class Parts:
 
     def _sampler(self) -> SeededSampler:
         run, images = self.run, self.untransformed
+        # PML's samplers would draw 100,000 rows in each pass.
+        rows = run.batch_size * run.iterations_per_epoch
         offered = {"labels": images.labels, "batch_size": run.batch_size}
+        offered["length_before_new_iter"] = rows
         make_sampler = partial(build, run.sampler, "sampler", data_source=images, **offered)
         sampler = SeededSampler(make_sampler, derived_seed(run.seed, BATCHES))
         if len(sampler) < run.batch_size:
@@ -154,67 +171,6 @@ class Parts:
                 "sampler gives."
             )
         return sampler
-
-
-class Trainer(MetricLossOnly):
-    """PML's trainer, with batches that are read ahead and steps that are timed.
-
-    Arguments:
-        autocast: whether the models compute in bfloat16. The loss stays in float32: under autocast
-            PML's losses would turn their proxies to half precision for good.
-        rows: those of each batch that this process takes.
-        arguments: those of PML's trainer.
-    """
-
-    def __init__(self, autocast: bool, rows: slice, **arguments: Any) -> None:
-        self.autocast = autocast
-        self.rows = rows
-        super().__init__(**arguments)
-        self.clock = StepClock(self.data_device)
-
-    def initialize_dataloader(self) -> None:
-        """Start to read batches; PML's own has no pinned memory, and all rows in each process."""
-        self.dataloader = batches_of(
-            self.dataset,
-            self.sampler,
-            self.batch_size,
-            self.rows,
-            workers=self.dataloader_num_workers,
-            pin_memory=self.data_device.type == "cuda",
-        )
-        self.dataloader_iter = iter(self.dataloader)
-
-    def forward_and_backward(self) -> None:
-        """Take a step."""
-        self.clock.start_step()
-        super().forward_and_backward()
-        self.clock.end_part("optimizers")
-
-    def get_batch(self) -> tuple[Tensor, Tensor]:
-        """Images and labels, on their way to the device."""
-        images, labels = super().get_batch()
-        images = images.to(self.data_device, non_blocking=True)
-        labels = labels.to(self.data_device, non_blocking=True)
-        self.clock.end_part("data")
-        return images, labels
-
-    def compute_embeddings(self, data: Tensor) -> Tensor:
-        """Embeddings of a batch of images, of no half precision."""
-        device = self.data_device.type
-        with torch.autocast(device, torch.bfloat16) if self.autocast else nullcontext():
-            embeddings = super().compute_embeddings(data)
-        if self.autocast:
-            embeddings = embeddings.float()
-        self.clock.end_part("models")
-        if embeddings.requires_grad:
-            # Miner, loss and its gradients come between here and the models' gradients.
-            embeddings.register_hook(lambda gradient: self.clock.end_part("loss"))
-        return embeddings
-
-    def backward(self) -> None:
-        """Gradients of the loss and, after that, of the models."""
-        super().backward()
-        self.clock.end_part("models")
 
 
 def _device(name: str) -> torch.device:

@@ -21,6 +21,7 @@ from benchmarks.hooks import RecordingHooks
 
 #: The metric that chooses the epoch, and that variants are compared by.
 MAIN_METRIC = "mean_average_precision_at_r"
+GALLERY = "gallery"
 CPU = torch.device("cpu")
 
 
@@ -111,8 +112,9 @@ def evaluate(
     recall_at: Sequence[int],
     workers: int,
     hooks: RecordingHooks | None,
+    gallery: ImageClasses | None = None,
 ) -> dict[str, float]:
-    """Return the metrics of a split, each of its images retrieving all the others."""
+    """Return the metrics of a split: its images retrieve those of the gallery, or each other."""
     device = next((p.device for m in models.values() for p in m.parameters()), CPU)
     calculator = RetrievalAccuracy(recall_at)
     tester = SharingTester(
@@ -122,7 +124,9 @@ def evaluate(
         accuracy_calculator=calculator,
         end_of_testing_hook=hooks and hooks.end_of_testing_hook,
     )
-    tester.test({split: images}, epoch, models["trunk"], models.get("embedder"))
+    datasets = {split: images} | ({} if gallery is None else {GALLERY: gallery})
+    searched = [(split, [split if gallery is None else GALLERY])]
+    tester.test(datasets, epoch, models["trunk"], models.get("embedder"), searched)
     accuracies = tester.all_accuracies[split]
     return distributed.from_rank_0(
         lambda: {name: accuracies[f"{name}_level0"] for name in calculator.metrics}

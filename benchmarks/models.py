@@ -1,4 +1,4 @@
-"""The small networks of the default benchmark."""
+"""The small networks of the default benchmark, and embedders."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -64,6 +64,23 @@ class LinearEmbedder(nn.Linear):
 
     def __init__(self, in_features: int = 64, embedding_size: int = 64) -> None:
         super().__init__(in_features, embedding_size)
+
+
+class LayerNormEmbedder(nn.Sequential):
+    """Normalised features, linearly embedded: [B, in_features] -> [B, embedding_size].
+
+    Arguments:
+        in_features: the width of the trunk's last block.
+        embedding_size: the dimension of the embeddings.
+
+    Example:
+        >>> LayerNormEmbedder(2048, 512)(torch.zeros(2, 2048)).shape
+        torch.Size([2, 512])
+    """
+
+    def __init__(self, in_features: int, embedding_size: int) -> None:
+        normalized = nn.LayerNorm(in_features, elementwise_affine=False)
+        super().__init__(normalized, nn.Linear(in_features, embedding_size))
 
 
 class PixelTrunk(nn.Flatten):

@@ -19,7 +19,7 @@ from torch.optim import lr_scheduler
 from torch.utils import data
 
 import pml_synthesis
-from benchmarks import datasets, models, proxies
+from benchmarks import datasets, models, pretrained, proxies
 from benchmarks.errors import SettingsError, nearest
 from pml_synthesis import schedules
 
@@ -28,6 +28,7 @@ NAMESPACES: tuple[ModuleType, ...] = (
     schedules,
     datasets,
     models,
+    pretrained,
     proxies,
     losses,
     miners,

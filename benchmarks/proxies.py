@@ -21,11 +21,41 @@ class UnitProxies:
     """
 
     def __init__(self, dim: int) -> None:
-        if dim not in (0, 1):
-            raise ValueError(f"Expected argument `dim` to be 0 or 1 but got {dim!r}.")
-        self.dim = dim
+        self.dim = _checked(dim)
 
     @torch.no_grad()
     def __call__(self, weight: Tensor) -> None:
         """Fill a weight in place."""
         weight.copy_(nn.functional.normalize(torch.randn_like(weight), dim=self.dim))
+
+
+class LinearProxies:
+    """As torch.nn.Linear starts: uniform in [-1 / sqrt(D), 1 / sqrt(D)], of length 0.58 or so.
+
+    So do those of the released code of Proxy Synthesis; how long proxies are decides how
+    far a learning rate turns them. A `weight_init_func` for PML's proxy losses.
+
+    Arguments:
+        dim: where the components of a proxy lie: 1 for weights [C, D], 0 for weights [D, C].
+
+    Example:
+        >>> from pytorch_metric_learning.losses import ProxyNCALoss
+        >>> loss = ProxyNCALoss(10, 64, weight_init_func=LinearProxies(dim=1))
+        >>> (loss.proxies.abs() <= 1 / 8).all()
+        tensor(True)
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = _checked(dim)
+
+    @torch.no_grad()
+    def __call__(self, weight: Tensor) -> None:
+        """Fill a weight in place."""
+        bound = weight.shape[self.dim] ** -0.5
+        weight.uniform_(-bound, bound)
+
+
+def _checked(dim: int) -> int:
+    if dim not in (0, 1):
+        raise ValueError(f"Expected argument `dim` to be 0 or 1 but got {dim!r}.")
+    return dim

@@ -1,5 +1,6 @@
 """Tables and pictures, made from the results folder alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pandas as pd
 import yaml
 
 from benchmarks import plots, results
+from benchmarks.errors import SettingsError
 from benchmarks.evaluation import MAIN_METRIC
 from benchmarks.objects import is_object
-from benchmarks.summary import final_rows, metrics_of, note, summarize
+from benchmarks.summary import final_rows, metrics_of, note, over_folds, summarize
 
 TITLES = {
     "precision_at_1": "P@1",
@@ -32,10 +34,36 @@ def report(folder: Path) -> str:
     results.write_table(runs, folder / "results.csv")
     results.write_table(summary, folder / "summary.csv")
     pictures = plots.draw(history, summary, folder)
-    explained = note(summary, runs["split"].iloc[0])
+    explained = note(summary, history)
     results.write_text(_page(folder, runs, summary, explained, pictures), folder / "summary.md")
     screen = _table(summary, ["precision_at_1", MAIN_METRIC])
     return f"{screen.to_string(index=False)}\n\n{explained}"
+
+
+def report_folds(folders: Sequence[Path]) -> str:
+    """Return the screen's table of comparisons that differ in their fold, averaged seed by seed.
+
+    Raises:
+        SettingsError: if a folder holds no finished run of a comparison, or no variant and seed is
+            finished in all of them.
+    """
+    history, summary = summary_of_folds(folders)
+    screen = _table(summary, ["precision_at_1", "r_precision", MAIN_METRIC])
+    explained = f"{note(summary, history)} Each seed is a mean over folds."
+    return f"{screen.to_string(index=False)}\n\n{explained}"
+
+
+def summary_of_folds(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the metrics of a comparison, or of all its folds, and the statistics over seeds.
+
+    Raises:
+        SettingsError: as `report_folds`.
+    """
+    histories = [results.read_metrics(folder) for folder in folders]
+    runs = over_folds([final_rows(history) for history in histories])
+    if runs.empty:
+        raise SettingsError("No variant was run with the same seed in each of the folders.")
+    return pd.concat(histories), summarize(runs, results.read_comparison(folders[0]))
 
 
 def _page(
@@ -50,7 +78,7 @@ def _page(
         [
             f"# {folder.name}",
             "",
-            _markdown(_table(summary, metrics_of(runs), with_sd=True)),
+            markdown(_table(summary, metrics_of(runs), with_sd=True)),
             "",
             explained,
             "",
@@ -73,19 +101,19 @@ def _page(
 def _table(summary: pd.DataFrame, metrics: list[str], with_sd: bool = False) -> pd.DataFrame:
     table = pd.DataFrame({"variant": summary["variant"]})
     for metric in metrics:
-        cells = _with_intervals(summary[metric], summary[f"{metric}_interval"])
+        cells = with_intervals(summary[metric], summary[f"{metric}_interval"])
         if with_sd:
             deviations = summary[f"{metric}_sd"]
             cells = [
                 cell if np.isnan(sd) else f"{cell} (sd {sd:.1f})"
                 for cell, sd in zip(cells, deviations, strict=True)
             ]
-        table[f"{_title(metric)} [%]"] = cells
+        table[f"{title(metric)} [%]"] = cells
     if f"{MAIN_METRIC}_difference" in summary:
         differences = summary[f"{MAIN_METRIC}_difference"]
         intervals = summary[f"{MAIN_METRIC}_difference_interval"]
-        cells = _with_intervals(differences, intervals, sign="+")
-        table[f"{_title(MAIN_METRIC)} difference"] = cells
+        cells = with_intervals(differences, intervals, sign="+")
+        table[f"{title(MAIN_METRIC)} difference"] = cells
         table["compared with its baseline"] = [
             f"{verdict} ({pairs} pairs)" if verdict else ""
             for verdict, pairs in zip(summary["verdict"], summary["pairs"], strict=True)
@@ -95,7 +123,8 @@ def _table(summary: pd.DataFrame, metrics: list[str], with_sd: bool = False) -> 
     return table
 
 
-def _with_intervals(means: pd.Series, intervals: pd.Series, sign: str = "") -> list[str]:
+def with_intervals(means: pd.Series, intervals: pd.Series, sign: str = "") -> list[str]:
+    """Write "mean ± interval", or as much of it as there is."""
     return [
         "" if np.isnan(mean) else f"{mean:{sign}.1f}" + _after(interval)
         for mean, interval in zip(means, intervals, strict=True)
@@ -106,11 +135,13 @@ def _after(interval: float) -> str:
     return "" if np.isnan(interval) else f" ± {interval:.1f}"
 
 
-def _title(metric: str) -> str:
+def title(metric: str) -> str:
+    """Return what papers call a metric."""
     return TITLES.get(metric, metric.replace("recall_at_", "Recall@"))
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> str:
+    """Write a table as Markdown."""
     rows = [table.columns, ["---"] * len(table.columns), *table.astype(str).to_numpy()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from omegaconf import OmegaConf
 
 from benchmarks.checkpoint import written_aside
 from benchmarks.errors import SettingsError
 from benchmarks.provenance import provenance
-from benchmarks.settings import Run, dump
+from benchmarks.settings import Run, dump, merge
 
 COMPARISON = "comparison.yaml"
 SETTINGS = "settings.yaml"
@@ -49,7 +50,7 @@ def check_settings(folder: Path, variants: Iterable[Run]) -> None:
     for run in variants:
         asked = _what_counts(yaml.safe_load(dump(run)))
         for path in sorted((folder / run.variant).glob(f"seed_*/{SETTINGS}")):
-            there = _what_counts(yaml.safe_load(path.read_text()))
+            there = _what_counts(_with_defaults(yaml.safe_load(path.read_text())))
             if there != asked:
                 lines = unified_diff(_lines(there), _lines(asked), "there", "asked for", n=2)
                 raise SettingsError(
@@ -145,6 +146,12 @@ def write_text(text: str, path: Path) -> None:
 def _runs(folder: Path) -> list[Path]:
     runs = [path for path in folder.glob("seed_*") if re.fullmatch(r"seed_-?\d+", path.name)]
     return sorted(runs, key=lambda path: int(path.name.removeprefix("seed_")))
+
+
+def _with_defaults(settings: Tree) -> Tree:
+    """Settings that the runner did not have yet when these were written, as they are by default."""
+    defaults = yaml.safe_load(OmegaConf.to_yaml(OmegaConf.structured(Run(settings["variant"]))))
+    return merge(defaults, settings)
 
 
 def _what_counts(settings: Tree) -> Tree:

@@ -128,9 +128,11 @@ class _Progress:
 
     def _look(self, split: str, epoch: int) -> dict[str, float]:
         parts = self.parts
-        images = {"val": parts.val, "test": parts.test}[split]
+        images, gallery = {"val": (parts.val, None), "test": (parts.test, parts.gallery)}[split]
         recall_at, workers = self.run.recall_at, self.run.data.workers
-        metrics = evaluate(parts.models, split, images, epoch, recall_at, workers, self.hooks)
+        metrics = evaluate(
+            parts.models, split, images, epoch, recall_at, workers, self.hooks, gallery
+        )
         row = {"variant": self.run.variant, "seed": self.run.seed, "split": split, "epoch": epoch}
         self.history.append(row | metrics | {"seconds": round(self._elapsed(), 1)})
         return metrics
@@ -157,6 +159,7 @@ class _Progress:
             "modules": self._modules() | parts.miners,
             "optimizers": parts.optimizers,
             "schedulers": parts.schedulers,
+            "scalers": parts.scalers,
         }
 
     def _saved(self) -> dict[str, Any] | None:

@@ -22,7 +22,8 @@ from benchmarks.errors import SettingsError, nearest
 
 Tree = dict[str, Any]
 OBJECTS = (
-    *("data.train", "data.val", "data.test", "transforms.train", "transforms.eval"),
+    *("data.train", "data.val", "data.test", "data.gallery"),
+    *("transforms.train", "transforms.eval"),
     *("model.trunk", "model.embedder", "loss", "miner", "sampler"),
     *("optimizers.trunk", "optimizers.embedder", "optimizers.metric_loss"),
     *("schedulers.trunk", "schedulers.embedder", "schedulers.metric_loss"),
@@ -37,6 +38,13 @@ LOWEST = {
 COMMAND_LINE = "command line"
 
 
+class Half(Enum):
+    """What autocast computes in."""
+
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 class Step(Enum):
     """When schedulers take their steps."""
 
@@ -47,17 +55,20 @@ class Step(Enum):
 
 @dataclass
 class Data:
-    """The datasets, as objects; `root` is for them to refer to, as `${data.root}`.
+    """The datasets, as objects; `root` and `fold` are for them to refer to, as `${data.root}`.
 
     The classes of `val` choose the epoch: without it, the last one is taken. The classes of `test`
-    are looked at once, at the end; without it, never. `workers` processes read batches ahead.
+    are looked at once, at the end; without it, never. Test images retrieve those of `gallery`, or
+    where there is none each other. `workers` processes read batches ahead.
     """
 
     train: dict[str, Any] = MISSING
     val: dict[str, Any] | None = None
     test: dict[str, Any] | None = None
+    gallery: dict[str, Any] | None = None
     root: str | None = None
     workers: int = 0
+    fold: int = 0
 
 
 @dataclass
@@ -70,10 +81,14 @@ class Transforms:
 
 @dataclass
 class Model:
-    """The networks, as objects; without an embedder the trunk's features are the embeddings."""
+    """The networks, as objects; without an embedder the trunk's features are the embeddings.
+
+    With `freeze_batch_norm` the trunk's batch norm keeps the statistics that it starts with.
+    """
 
     trunk: dict[str, Any] = MISSING
     embedder: dict[str, Any] | None = None
+    freeze_batch_norm: bool = False
 
 
 @dataclass
@@ -104,7 +119,8 @@ class Run:
 
     An epoch is `iterations_per_epoch` steps; with 0 epochs the models stay untrained. Every
     `evaluate_every` epochs, and after the last one, the validation classes are looked at. With
-    `autocast` the models train in bfloat16, the loss and all evaluation stay in float32.
+    `autocast` the models train in half precision (in float16 with scaled gradients), the loss and
+    all evaluation stay in float32. No component of a gradient exceeds `clip_gradient_value`.
     """
 
     variant: str = MISSING
@@ -125,6 +141,8 @@ class Run:
     recall_at: list[int] = field(default_factory=lambda: [2, 4, 8])
     device: str = "cpu"
     autocast: bool = False
+    autocast_dtype: Half = Half.bfloat16
+    clip_gradient_value: float | None = None
 
 
 @dataclass
@@ -318,6 +336,11 @@ def _run(tree: Tree, variant: str, source: str) -> Run:
         raise SettingsError(f"{source}: variants.{variant}.loss is needed to train epochs.")
     if run.data.val is None and run.data.test is None:
         raise SettingsError(f"{source}: data: one of val and test is needed.")
+    if run.data.gallery is not None and run.data.test is None:
+        raise SettingsError(f"{source}: data.gallery: test is needed, to retrieve from it.")
+    if run.clip_gradient_value is not None and not run.clip_gradient_value > 0:
+        got = run.clip_gradient_value
+        raise SettingsError(f"{source}: clip_gradient_value: expected more than 0 but got {got}.")
     for key, low in LOWEST.items():
         if (got := attrgetter(key)(run)) < low:
             raise SettingsError(f"{source}: {key}: expected at least {low} but got {got}.")

@@ -25,6 +25,19 @@ def final_rows(history: pd.DataFrame) -> pd.DataFrame:
     return history.loc[best].assign(seconds=seconds.to_numpy()).reset_index(drop=True)
 
 
+def over_folds(folds: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the mean over folds for each variant and seed that all of them have.
+
+    Arguments:
+        folds: the runs of each fold, a row for each, see `final_rows`.
+    """
+    runs = pd.concat(folds)
+    by_run = runs.groupby(["variant", "seed"], sort=False)
+    whole = by_run["epoch"].transform("size").eq(len(folds))
+    columns = [*metrics_of(runs), "seconds"]
+    return runs[whole].groupby(["variant", "seed"], sort=False)[columns].mean().reset_index()
+
+
 def metrics_of(runs: pd.DataFrame) -> list[str]:
     """Return the columns that are metrics."""
     return [name for name in runs.columns if name not in NOT_METRICS]
@@ -96,14 +109,21 @@ def verdict(difference: float, interval: float) -> str:
     return "better" if difference > 0 else "worse"
 
 
-def note(summary: pd.DataFrame, split: str) -> str:
+def looked_at(history: pd.DataFrame) -> str:
+    """Say which classes the figures are of, and how their epoch was chosen."""
+    splits = set(history["split"])
+    if "test" not in splits:
+        return (
+            "Validation classes, at the best epoch of each run: good for choosing, too high as a "
+            "result."
+        )
+    epoch = "the best validation epoch" if "val" in splits else "the last epoch"
+    return f"Test classes, looked at once, with the models of {epoch}."
+
+
+def note(summary: pd.DataFrame, history: pd.DataFrame) -> str:
     """Say what the table shows, and how much of it chance alone would show."""
-    looked_at = {
-        "test": "Test classes, looked at once, with the models of the best validation epoch.",
-        "val": "Validation classes, at the best epoch of each run: good for choosing, too high as "
-        "a result.",
-    }[split]
-    text = f"{looked_at} Mean ± half of the 95% Student-t interval over seeds."
+    text = f"{looked_at(history)} Mean ± half of the 95% Student-t interval over seeds."
     comparisons = int(summary["verdict"].ne("").sum())
     if comparisons:
         text += (

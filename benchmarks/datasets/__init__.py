@@ -1,9 +1,28 @@
 """Image datasets for zero-shot retrieval: the classes of the test split are never trained on."""
 
+from benchmarks.datasets.crops import CenterCrop, RandomResizedCrop
 from benchmarks.datasets.glyphs import Glyphs
 from benchmarks.datasets.image_classes import ImageClasses
+from benchmarks.datasets.image_files import ImageFiles
 from benchmarks.datasets.image_folder import ImageFolder
+from benchmarks.datasets.in_shop import InShop
 from benchmarks.datasets.omniglot import Omniglot
-from benchmarks.datasets.transforms import RandomAffine
+from benchmarks.datasets.pml_sets import CUB, Cars196, StanfordOnlineProducts
+from benchmarks.datasets.transforms import Normalize, RandomAffine, RandomFlip
 
-__all__ = ["Glyphs", "ImageClasses", "ImageFolder", "Omniglot", "RandomAffine"]
+__all__ = [
+    "CUB",
+    "Cars196",
+    "CenterCrop",
+    "Glyphs",
+    "ImageClasses",
+    "ImageFiles",
+    "ImageFolder",
+    "InShop",
+    "Normalize",
+    "Omniglot",
+    "RandomAffine",
+    "RandomFlip",
+    "RandomResizedCrop",
+    "StanfordOnlineProducts",
+]

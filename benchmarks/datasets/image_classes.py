@@ -1,29 +1,33 @@
-"""Labelled images held in memory: the common shape of the benchmark's datasets."""
+"""Labelled images, in memory or on disk: the common shape of the benchmark's datasets."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from benchmarks.datasets.image_files import ImageFiles
+
 SPLITS = ("train", "val", "trainval", "test")
 
 
 class ImageClasses(Dataset[tuple[Tensor, int]]):
-    """Items (image [C, H, W], label) out of tensors, fetched a batch at a time.
+    """Items (image [C, H, W], label), fetched a batch at a time.
 
     A DataLoader takes whole batches through `__getitems__`, which indexes and transforms all
     images at once.
 
     Arguments:
-        images: float [N, C, H, W].
+        images: float [N, C, H, W], or ImageFiles, which are read at the time of fetching.
         labels: int64 [N], each of 0 .. len(class_names) - 1 at least once.
         class_names: the name of each label.
         transform: applied to each batch [B, C, H, W] at the time of fetching, a batch of one for
-            a single item.
+            a single item. Of ImageFiles it is given a list of pictures, and returns a batch.
 
     Raises:
-        ValueError: if images, labels and class names do not fit together.
+        ValueError: if images, labels and class names do not fit together; at the time of
+            fetching, if no transform makes a batch of pictures.
 
     Example:
         >>> dataset = ImageClasses(torch.zeros(3, 1, 28, 28), torch.tensor([0, 0, 1]), ["a", "b"])
@@ -33,17 +37,17 @@ class ImageClasses(Dataset[tuple[Tensor, int]]):
 
     def __init__(
         self,
-        images: Tensor,
+        images: Tensor | ImageFiles,
         labels: Tensor,
         class_names: Sequence[str],
-        transform: Callable[[Tensor], Tensor] | None = None,
+        transform: Callable[[Any], Tensor] | None = None,
     ) -> None:
-        if images.dim() != 4 or not images.is_floating_point():
+        if isinstance(images, Tensor) and not (images.dim() == 4 and images.is_floating_point()):
             raise ValueError(
                 "Expected argument `images` to be a float tensor [N, C, H, W] "
                 f"but got {images.dtype} {list(images.shape)}."
             )
-        if labels.shape != images.shape[:1]:
+        if labels.shape != (len(images),):
             raise ValueError(
                 f"Expected argument `labels` to have the shape [{len(images)}], one label for "
                 f"each image, but got {list(labels.shape)}."
@@ -69,6 +73,12 @@ class ImageClasses(Dataset[tuple[Tensor, int]]):
         images = self.images[rows]
         if self.transform is not None:
             images = self.transform(images)
+        if not isinstance(images, Tensor):
+            raise ValueError(
+                "Expected argument `transform` to make a batch [B, C, H, W] out of a list of "
+                "pictures, such as CenterCrop or RandomResizedCrop first of all, but got "
+                f"{self.transform}."
+            )
         return list(zip(images.unbind(), self.labels[rows].tolist(), strict=True))
 
 

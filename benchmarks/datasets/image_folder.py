@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from benchmarks.datasets.image_classes import ImageClasses, check_split
+from benchmarks.datasets.image_files import read_picture
 from benchmarks.errors import nearest
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -141,11 +142,7 @@ def _count(argument: str, fraction: float, classes: int) -> int:
 
 
 def _read(file: Path, size: int, grey: bool) -> Tensor:
-    try:
-        with Image.open(file) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("L" if grey else "RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise OSError(f"{file} cannot be read as an image: {error}. Mend or remove it.") from error
-    square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
+    picture = read_picture(file, "L" if grey else "RGB")
+    square = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(square, dtype=np.float32) / 255)
     return pixels[None] if grey else pixels.permute(2, 0, 1)

@@ -1,6 +1,7 @@
 """Random changes of images at training time."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,13 +11,42 @@ from torch.utils.data import get_worker_info
 from benchmarks.distributed import rank, world_size
 
 
-class RandomAffine:
-    """Rotate, shift and scale each image at random, by numbers of the transform's own.
+class RandomTransform:
+    """A transform with random numbers of its own.
 
-    Two transforms with the same seed give the same sequence of changes, whether they are given
-    single images or batches. In a worker process of a DataLoader the sequence starts anew from
-    the seed and the worker's seed, so that neither workers nor epochs repeat each other. Of several
-    processes of torchrun each draws for the parts of the batch that all of them have, in order.
+    Two with the same seed give the same sequence of changes, whether they are given single images
+    or batches. In a worker process of a DataLoader the sequence starts anew from the seed and the
+    worker's seed, so that neither workers nor epochs repeat each other. Of several processes of
+    torchrun each draws for the parts of the batch that all of them have, in order.
+
+    Arguments:
+        seed: the start of the sequence.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self._generator = torch.Generator().manual_seed(seed)
+        self._worker_seed: int | None = None
+        # A worker of a DataLoader would not know.
+        self._rank, self._world_size = rank(), world_size()
+
+    def draw(self, images: int, numbers: int) -> Tensor:
+        """Return numbers in [0, 1) for each of some images: [images, numbers]."""
+        self._reseed_in_worker()
+        # One row for each image, so that a batch draws what its images would draw one by one.
+        shape = (self._world_size, images, numbers)
+        return torch.rand(shape, generator=self._generator)[self._rank]
+
+    def _reseed_in_worker(self) -> None:
+        # Each epoch starts new workers with copies of this object as the main process holds it.
+        worker = get_worker_info()
+        if worker is not None and worker.seed != self._worker_seed:
+            self._worker_seed = worker.seed
+            self._generator.manual_seed(hash((self.seed, worker.seed)) % 2**63)
+
+
+class RandomAffine(RandomTransform):
+    """Rotate, shift and scale each image at random, see RandomTransform.
 
     Arguments:
         degrees: angles are uniform in [-degrees, degrees].
@@ -43,14 +73,10 @@ class RandomAffine:
                 raise ValueError(f"Expected argument `{name}` to be at least 0 but got {value}.")
         if not 0 <= scale < 1:
             raise ValueError(f"Expected argument `scale` to be in [0, 1) but got {scale}.")
+        super().__init__(seed)
         self.degrees = degrees
         self.shift = shift
         self.scale = scale
-        self.seed = seed
-        self._generator = torch.Generator().manual_seed(seed)
-        self._worker_seed: int | None = None
-        # A worker of a DataLoader would not know.
-        self._rank, self._world_size = rank(), world_size()
 
     def __call__(self, images: Tensor) -> Tensor:
         """Change each of the images [B, C, H, W], or the one image [C, H, W]."""
@@ -65,19 +91,58 @@ class RandomAffine:
         )
 
     def _draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        self._reseed_in_worker()
-        # One row for each image, so that a batch draws what its images would draw one by one.
-        everybody = torch.rand(self._world_size, count, 4, generator=self._generator)
-        angle, x, y, size = (2 * everybody[self._rank] - 1).unbind(1)
+        angle, x, y, size = (2 * self.draw(count, 4) - 1).unbind(1)
         shifts = self.shift * torch.stack([x, y], dim=1)
         return math.radians(self.degrees) * angle, shifts, 1 + self.scale * size
 
-    def _reseed_in_worker(self) -> None:
-        # Each epoch starts new workers with copies of this object as the main process holds it.
-        worker = get_worker_info()
-        if worker is not None and worker.seed != self._worker_seed:
-            self._worker_seed = worker.seed
-            self._generator.manual_seed(hash((self.seed, worker.seed)) % 2**63)
+
+class RandomFlip(RandomTransform):
+    """Mirror every other image or so, left to right: float [B, C, H, W] -> the same shape.
+
+    Arguments:
+        seed: the start of the sequence of random numbers.
+
+    Example:
+        >>> RandomFlip(seed=1)(torch.rand(64, 3, 224, 224)).shape
+        torch.Size([64, 3, 224, 224])
+    """
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Mirror some of the images [B, C, H, W]."""
+        mirrored = self.draw(len(images), 1).view(-1, 1, 1, 1) < 0.5
+        return torch.where(mirrored, images.flip(-1), images)
+
+    def __repr__(self) -> str:
+        return f"RandomFlip(seed={self.seed})"
+
+
+class Normalize:
+    """Subtract a mean and divide by a deviation, by channel: float [B, C, H, W] -> the same shape.
+
+    Arguments:
+        mean: of each channel; default those of ImageNet, as pretrained networks expect them.
+        std: of each channel.
+
+    Example:
+        >>> Normalize()(torch.zeros(64, 3, 224, 224)).shape
+        torch.Size([64, 3, 224, 224])
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+    ) -> None:
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalise the images [B, C, H, W]."""
+        mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return (images - mean) / std
+
+    def __repr__(self) -> str:
+        return f"Normalize(mean={self.mean}, std={self.std})"
 
 
 def warp_affine(images: Tensor, angles: Tensor, shifts: Tensor, sizes: Tensor) -> Tensor:

@@ -180,8 +180,8 @@ def test_report_needs_results(tmp_path):
     (tmp_path / "comparison.yaml").write_text("baselines: {plain: null}\n")
     with pytest.raises(SystemExit, match="no run is finished"):
         main(["report", str(tmp_path)])
-    with pytest.raises(SystemExit, match="takes a folder alone"):
-        main(["report", str(tmp_path), "a=b"])
+    with pytest.raises(SystemExit, match="a=b: no results of a comparison"):
+        main(["report", "a=b", str(tmp_path)])
 
 
 def test_a_report_does_not_say_where_the_data_lies(tmp_path):

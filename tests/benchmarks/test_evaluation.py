@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.evaluation import MAIN_METRIC, RetrievalAccuracy
+from benchmarks.datasets import ImageClasses
+from benchmarks.evaluation import MAIN_METRIC, RetrievalAccuracy, evaluate
+from benchmarks.hooks import RecordingHooks
+from benchmarks.models import PixelTrunk
 
 
 def neighbours(points: np.ndarray) -> np.ndarray:
@@ -44,3 +47,20 @@ def test_images_that_are_alone_in_their_class_do_not_count():
     points = torch.tensor([[0.0], [1.0], [2.0], [2.1]])
     recall = RetrievalAccuracy([1]).get_accuracy(points, torch.tensor([0, 1, 2, 2]))["recall_at_1"]
     assert recall == 1
+
+
+def on_a_circle(*degrees: float) -> ImageClasses:
+    """Images of two pixels, of classes 0 and 1."""
+    angles = torch.tensor(degrees).deg2rad()
+    images = torch.stack([angles.cos(), angles.sin()], dim=1).view(-1, 1, 1, 2)
+    return ImageClasses(images, torch.tensor([0, 1]), ["a", "b"])
+
+
+def test_queries_search_the_gallery_alone(tmp_path):
+    # Each query is nearer to the other one than to the image of its class.
+    queries, gallery = on_a_circle(0, 10), on_a_circle(-20, 30)
+    models, hooks = {"trunk": PixelTrunk()}, RecordingHooks(tmp_path, {})
+    metrics = evaluate(models, "test", queries, 1, [1], 0, hooks, gallery)
+    assert set(metrics.values()) == {1.0}
+    swapped = on_a_circle(30, -20)
+    assert evaluate(models, "test", queries, 1, [1], 0, hooks, swapped)["recall_at_1"] == 0

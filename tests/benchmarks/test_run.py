@@ -109,6 +109,11 @@ def test_each_epoch_is_augmented_in_its_own_way(splits):
     assert not torch.equal(augmented(1), augmented(2))
 
 
+def test_samplers_of_pml_give_the_rows_of_an_epoch(splits):
+    run = short("proxy_anchor")
+    assert len(Parts(run, splits).sampler) == run.batch_size * run.iterations_per_epoch
+
+
 def test_variants_with_one_seed_start_from_the_same_models(splits, tmp_path):
     frozen = [f"optimizers.{name}.AdamW.lr=0" for name in ("trunk", "embedder", "metric_loss")]
     histories = [
@@ -390,6 +395,18 @@ def test_other_settings_in_the_folder_are_refused_and_shown(tmp_path):
     assert "+batch_size: 48" in lines
     assert not [line for line in lines if line.startswith(("-seed", "+seed"))]
     results.check_settings(tmp_path, [replace(run, seed=8)])
+
+
+def test_settings_that_the_runner_learned_since_have_their_defaults(tmp_path):
+    run = short("raw_pixels")
+    folder = results.run_folder(tmp_path, run)
+    results.start(folder, run)
+    written = yaml.safe_load((folder / results.SETTINGS).read_text())
+    del written["autocast_dtype"], written["data"]["fold"]
+    (folder / results.SETTINGS).write_text(yaml.safe_dump(written))
+    results.check_settings(tmp_path, [run])
+    with pytest.raises(SettingsError, match=r"-  fold: 0\n\+  fold: 1"):
+        results.check_settings(tmp_path, [replace(run, data=replace(run.data, fold=1))])
 
 
 def test_data_that_moved_are_the_same_data(tmp_path):

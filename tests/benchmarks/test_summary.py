@@ -70,12 +70,17 @@ def test_one_pair_has_no_verdict():
 def test_many_comparisons_are_said_to_be_many():
     figures = {f"v{i}": RNG.uniform(size=4) for i in range(9)}
     baselines = {"v0": None} | {f"v{i}": "v0" for i in range(1, 9)}
-    text = note(summarize(runs_of(**figures), baselines), "test")
+    both = pd.concat([history(), runs_of(a=[1, 2])])
+    text = note(summarize(runs_of(**figures), baselines), both)
     assert "8 comparisons were made" in text
     assert "0.4 of them" in text
-    assert "Test classes, looked at once" in text
-    assert "comparison" not in note(summarize(runs_of(a=[1, 2]), {"a": None}), "test")
-    assert "too high as a result" in note(summarize(runs_of(a=[1, 2]), {"a": None}), "val")
+    assert "Test classes, looked at once, with the models of the best validation epoch." in text
+    plain = runs_of(a=[1, 2])
+    text = note(summarize(plain, {"a": None}), plain)
+    assert "comparison" not in text
+    assert "Test classes, looked at once, with the models of the last epoch." in text
+    text = note(summarize(plain, {"a": None}), plain.assign(split="val"))
+    assert "too high as a result" in text
 
 
 def history() -> pd.DataFrame:

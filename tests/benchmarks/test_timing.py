@@ -7,9 +7,9 @@ from torch import nn
 from torch.utils.data import SequentialSampler
 
 from benchmarks import timing
-from benchmarks.assembly import Trainer
 from benchmarks.batches import SeededSampler
 from benchmarks.timing import PARTS, StepClock
+from benchmarks.trainer import Trainer
 from few_glyphs import patterns
 
 pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
@@ -95,7 +95,9 @@ def test_the_trainer_tells_data_models_loss_and_optimizers_apart(clock):
     for optimizer in optimizers.values():
         optimizer.register_step_post_hook(lambda *_: clock.move(11))
     trainer = Trainer(
-        autocast=False,
+        autocast_dtype=None,
+        scaler=None,
+        clip_gradient_value=None,
         rows=slice(0, 16),
         models=models,
         optimizers=optimizers,
