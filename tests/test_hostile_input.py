@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning import losses
+from torch.nn.functional import normalize
 
 from cases import PROXY_LOSSES, PUBLIC_AUGMENTERS
 from pml_synthesis import (
@@ -146,10 +147,23 @@ def test_losses_are_finite_where_the_bare_loss_with_more_classes_is(case, augmen
     value = SynthesisLoss(loss, augmenter)(x, y)
     if bare.isfinite():
         assert value.isfinite()
+        if takes_angles(case) and meet(rows, proxies):
+            # PML's gradient of the angle has no value there; a rounding decides for each path.
+            return
         gradients = torch.autograd.grad(bare, [rows, proxies])
         if all(gradient.isfinite().all() for gradient in gradients):
             for gradient in torch.autograd.grad(value, [x, weight]):
                 assert gradient.isfinite().all()
+
+
+def takes_angles(case):
+    return case.loss_class in (losses.ArcFaceLoss, losses.SubCenterArcFaceLoss)
+
+
+def meet(rows, proxies):
+    """Tell whether a row and a proxy have the same direction, or opposite ones, to rounding."""
+    cosines = normalize(rows) @ normalize(proxies.flatten(0, -2)).T
+    return bool((cosines.abs() > 1 - 1e-5).any())
 
 
 @hostile
