@@ -253,7 +253,8 @@ def short(name: str, root: Path, *overrides: str):
     parts = ["train", "test"] + ["gallery"] * (key == "inshop")
     parts += ["val"] * name.startswith("reality_check")
     partial = [f"data.{part}.{dataset}.partial=true" for part in parts]
-    size = ["epochs=1", "iterations_per_epoch=2", "batch_size=4", "device=cpu", "seeds=[0]"]
+    size = ["epochs=1", "iterations_per_epoch=2", "batch_size=4", "seeds=[0]"]
+    size += ["device=cpu", "data.workers=0"]
     comparison = loaded(name, f"data.root={root}", *partial, *size, *overrides)
     for run in comparison.runs:
         run.transforms.train[0]["RandomResizedCrop"]["size"] = 32
