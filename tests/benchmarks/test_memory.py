@@ -47,7 +47,7 @@ def census():
 @pytest.mark.parametrize("make_loss", [with_regularizer, with_both_hooks])
 def test_a_long_run_keeps_nothing_but_the_numbers_that_it_records(make_loss, tmp_path):
     modules = {"trunk": torch.nn.Linear(5, DIM), "metric_loss": make_loss()}
-    hooks = RecordingHooks(tmp_path)
+    hooks = RecordingHooks(tmp_path, {"metric_loss": modules["metric_loss"]})
     hooks.log_freq = 1
     counts = []
 
