@@ -1,6 +1,6 @@
 """The geometry as pure functions of (tensors, draws)."""
 
-from .interpolation import interpolate, interpolate_with_norms
+from .interpolation import interpolate, mix_units
 from .ordering import row_order
 from .orthonormal import align, orthonormal_completion, random_frame, random_signs
 from .pairing import class_distinct_pairs
@@ -11,7 +11,7 @@ __all__ = [
     "align",
     "class_distinct_pairs",
     "interpolate",
-    "interpolate_with_norms",
+    "mix_units",
     "orthonormal_completion",
     "random_frame",
     "random_signs",
