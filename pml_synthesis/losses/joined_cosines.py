@@ -147,25 +147,23 @@ class _Mix:
         return cls(members, pairs, mixture.weight, *vectors)
 
     def write_cosines(self, of_all: Tensor, dim: int, out: Tensor) -> None:
-        """Mix cosines of all vectors, which are counted by that dimension, like the vectors."""
+        """Mix cosines of all vectors, which are counted by that dimension."""
+        norms = self.norms.unsqueeze(1 - dim)
         first, second = (of_all.index_select(dim, end) for end in self.members[self.pairs])
-        torch.lerp(second, first, self.weight, out=out).div_(self.norms.unsqueeze(1 - dim))
+        torch.mul(first, self.weight / norms, out=out).addcmul_(second, (1 - self.weight) / norms)
 
-    def give_back(self, grad: Tensor, dim: int, to_all: Tensor) -> None:
-        """Add the gradients of mixed cosines to those of the cosines that they were mixed from."""
+    def give_back(self, grad: Tensor, cosines: Tensor, dim: int, to_all: Tensor) -> Tensor:
+        """Add the gradients of mixed cosines to those of the cosines that they were mixed of.
+
+        Returns:
+            The gradients of u that come through c, [G, D].
+        """
         grad = grad / self.norms.unsqueeze(1 - dim)
         self._add_to_ends(self.members[self.pairs], grad, dim, to_all)
-
-    def through_norms(self, products: Tensor) -> Tensor:
-        """Return the gradients of u that come through c, [G, D].
-
-        Args:
-            products: the cosines of each mix times their gradients, summed, [N].
-        """
         # By c, a cosine has the gradient -cosine / c; and c by u_i, of which it is made, lambda v.
-        grad = self.mixed * (-products / self.norms).unsqueeze(1)
+        through_norms = grad.mul_(cosines).sum(dim=1 - dim).neg_()
         of_units = torch.zeros_like(self.units)
-        self._add_to_ends(self.pairs, grad, 0, of_units)
+        self._add_to_ends(self.pairs, self.mixed * through_norms.unsqueeze(1), 0, of_units)
         return of_units
 
     def _add_to_ends(self, ends: Tensor, grad: Tensor, dim: int, to_all: Tensor) -> None:
@@ -183,45 +181,43 @@ class _MixedCosines(torch.autograd.Function):
     def forward(
         ctx: Any, embeddings: Tensor, columns: Tensor, in_rows: _Mix, in_columns: _Mix
     ) -> Tensor:
-        of_rows, of_columns = _lengths(embeddings, dim=1), _lengths(columns, dim=0)
-        rows = embeddings / of_rows.unsqueeze(1)
-        (num_rows, num_columns), extra = (len(of_rows), len(of_columns)), len(in_columns.norms)
-        joined = rows.new_empty(num_rows + len(in_rows.norms), num_columns + extra)
+        row_lengths, lengths = _lengths(embeddings, dim=1), _lengths(columns, dim=0)
+        rows = embeddings / row_lengths.unsqueeze(1)
+        num_rows, num_columns = len(rows), len(lengths)
+        joined = rows.new_empty(num_rows + len(in_rows.norms), num_columns + len(in_columns.norms))
         of_real = joined[:num_rows]
-        cosines = torch.div(rows @ columns, of_columns, out=of_real[:, :num_columns])
+        cosines = torch.mm(rows, columns, out=of_real[:, :num_columns]).div_(lengths)
         in_columns.write_cosines(cosines, 1, out=of_real[:, num_columns:])
         in_rows.write_cosines(of_real, 0, out=joined[num_rows:])
         ctx.mixes = in_rows, in_columns
-        ctx.save_for_backward(rows, columns, of_rows, of_columns, joined)
+        ctx.save_for_backward(rows, columns, row_lengths, lengths, joined)
         return joined
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        rows, columns, of_rows, of_columns, joined = ctx.saved_tensors
+        rows, columns, row_lengths, lengths, joined = ctx.saved_tensors
         in_rows, in_columns = ctx.mixes
-        num_rows, num_columns = len(of_rows), len(of_columns)
+        num_rows, num_columns = len(rows), len(lengths)
 
         # Back from the mixed rows to the real ones, then from the mixed columns.
-        real, mixed = grad[:num_rows].clone(), grad[num_rows:]
-        through_rows = in_rows.through_norms((mixed * joined[num_rows:]).sum(dim=1))
-        in_rows.give_back(mixed, 0, to_all=real)
+        real = grad[:num_rows].clone()
+        of_rows = in_rows.give_back(grad[num_rows:], joined[num_rows:], 0, to_all=real)
         real, mixed = real[:, :num_columns], real[:, num_columns:]
         cosines, of_mixed = joined[:num_rows, :num_columns], joined[:num_rows, num_columns:]
-        through_columns = in_columns.through_norms((mixed * of_mixed).sum(dim=0))
-        in_columns.give_back(mixed, 1, to_all=real)
+        of_columns = in_columns.give_back(mixed, of_mixed, 1, to_all=real)
 
         # Back from the cosines: d s / d w = (x - s w / |w|) / |w|, where the second term is |w|'s.
-        along = (real * cosines).sum(dim=0).div_(of_columns**2)
-        real.div_(of_columns)
-        grad_rows = (real @ columns.T).index_add_(0, in_rows.members, through_rows)
+        along = (real * cosines).sum(dim=0).div_(lengths**2)
+        real.div_(lengths)
+        grad_rows = (real @ columns.T).index_add_(0, in_rows.members, of_rows)
+        grad_rows = _across(grad_rows, rows).div_(row_lengths.unsqueeze(1))
         # In the layout of the weight, whichever it is.
         grad_columns = rows.T @ real if columns.is_contiguous() else (real.T @ rows).T
         grad_columns.addcmul_(columns, along, value=-1)
-        through_columns = _across(through_columns, in_columns.units)
-        through_columns /= of_columns[in_columns.members].unsqueeze(1)
-        grad_columns.index_add_(1, in_columns.members, through_columns.T)
-        grad_rows = _across(grad_rows, rows).div_(of_rows.unsqueeze(1))
+        of_columns = _across(of_columns, in_columns.units)
+        of_columns.div_(lengths[in_columns.members].unsqueeze(1))
+        grad_columns.index_add_(1, in_columns.members, of_columns.T)
         return grad_rows, grad_columns, None, None
 
 
