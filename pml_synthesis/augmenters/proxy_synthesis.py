@@ -10,7 +10,9 @@ import torch
 from torch import Generator, Tensor
 
 from .._checks import expect, is_number
-from ..functional import class_distinct_pairs, interpolate_with_norms, row_order
+from ..functional import class_distinct_pairs, mix_units, row_order
+from ..functional.precision import working_dtype
+from ..functional.unit_vectors import unit
 from .base_augmenter import BaseAugmenter
 from .synthetic_batch import Mixture, SyntheticBatch
 
@@ -83,43 +85,45 @@ class ProxySynthesis(BaseAugmenter):
         weight = _draw_beta(self.alpha, generator)
         direction = torch.randn(embeddings.shape[1], dtype=torch.float64, generator=generator)
         sorted_labels = host_labels.sort().values
-        pairs = self._draw_pairs(sorted_labels, generator)
+        present, ranks = torch.unique_consecutive(sorted_labels, return_inverse=True)
+        pairs = self._draw_pairs(ranks, len(present), generator)
 
         # Which classes meet is known on the host; which of their rows, where the embeddings are.
-        class_pairs = sorted_labels[pairs]
-        codes, new_class = torch.unique(
-            class_pairs[0] * num_classes + class_pairs[1], return_inverse=True
-        )
-        classes = torch.stack([codes // num_classes, codes % num_classes]).to(device)
-        rows = row_order(embeddings, labels, direction)[pairs.to(device)]
+        met, other = ranks[pairs]
+        codes, new_class = torch.unique(met * len(present) + other, return_inverse=True)
+        class_pairs = torch.stack([codes // len(present), codes % len(present)])
+        to_mix = torch.stack([*pairs, new_class]).to(device)
+        pairs, new_class = to_mix[:2], to_mix[2]
+        order = row_order(embeddings, labels, direction)
 
-        # Both ends of all pairs at once, so that their gradients are added up at once.
-        x, other_x = embeddings[rows]
-        p, other_p = proxies[classes]
-        new_rows, row_norms = interpolate_with_norms(x, other_x, weight)
-        new_proxies, class_norms = interpolate_with_norms(p, other_p, weight)
+        new_rows, row_mixture = _mix(embeddings, order, pairs, weight)
+        new_proxies, class_mixture = _mix(
+            proxies, present.to(device), class_pairs.to(device), weight
+        )
         if self.collect_stats:
             self.mixing_weight = weight
             self.num_rows = len(new_rows)
             self.num_classes = len(new_proxies)
         return SyntheticBatch(
             embeddings=new_rows,
-            labels=num_classes + new_class.to(device),
+            labels=num_classes + new_class,
             proxies=new_proxies,
-            source=rows[0],
-            row_mixture=Mixture(rows[0], rows[1], weight, row_norms),
-            class_mixture=Mixture(classes[0], classes[1], weight, class_norms),
+            source=order[pairs[0]],
+            row_mixture=row_mixture,
+            class_mixture=class_mixture,
         )
 
-    def _draw_pairs(self, sorted_labels: Tensor, generator: Generator) -> Tensor:
-        """Draw int(mu B) pairs, or as many as there are: positions in the sorted labels, [2, M]."""
-        num_present = len(torch.unique_consecutive(sorted_labels))
+    def _draw_pairs(self, ranks: Tensor, num_present: int, generator: Generator) -> Tensor:
+        """Draw int(mu B) pairs, or as many as there are: positions in the sorted batch, [2, M].
+
+        The ranks are those of the classes in the batch, for each row of it, in ascending order.
+        """
         # 0.29 * 100 is 28.999999999999996.
-        missing = int(self.mu * len(sorted_labels) + 1e-9)
+        missing = int(self.mu * len(ranks) + 1e-9)
         chosen = []
         for _ in range(math.ceil(self.mu)):
             class_order = torch.randperm(num_present, generator=generator)
-            pairs = class_distinct_pairs(sorted_labels, class_order)
+            pairs = class_distinct_pairs(ranks, class_order)
             if pairs.shape[1] > missing:
                 kept = torch.randperm(pairs.shape[1], generator=generator)[:missing]
                 pairs = pairs[:, kept]
@@ -130,6 +134,22 @@ class ProxySynthesis(BaseAugmenter):
     def options(self) -> dict[str, Any]:
         """Return the options by name, for `repr`."""
         return {"alpha": self.alpha, "mu": self.mu}
+
+
+def _mix(vectors: Tensor, members: Tensor, pairs: Tensor, weight: float) -> tuple[Tensor, Mixture]:
+    """Mix pairs of members, [2, N], which are some of the vectors, [G]."""
+    units = unit(_select(vectors, members).to(working_dtype(vectors)))
+    first, second = (units.index_select(0, ends) for ends in pairs)
+    mixed, norms = mix_units(first, second, weight)
+    return mixed, Mixture(members, pairs, weight, units, norms)
+
+
+def _select(vectors: Tensor, members: Tensor) -> Tensor:
+    """Return vectors[members], which index_select does several times as fast."""
+    if vectors.ndim == 2 and vectors.T.is_contiguous():
+        # A transposed weight: in its layout, so that its gradient is in it too.
+        return vectors.T.index_select(1, members).T.contiguous()
+    return vectors.index_select(0, members)
 
 
 def _draw_beta(alpha: float, generator: Generator) -> float:

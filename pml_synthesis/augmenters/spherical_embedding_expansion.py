@@ -97,12 +97,13 @@ class SphericalEmbeddingExpansion(BaseAugmenter):
         frame = random_frame(size + 1, dim, generator)
         signs = random_signs(num_seeds, dim, generator)
 
-        centers, cosines = _nearest_centers(embeddings, labels, proxies)
-        order = row_order(embeddings, labels, direction)
+        rows = embeddings.detach().to(finest_dtype(embeddings.device))
+        centers, cosines = _nearest_centers(rows, labels, proxies)
+        order = row_order(rows, labels, direction)
         aligned = cosines[order].argsort(descending=True, stable=True)[:num_seeds]
         seeds = order[aligned.sort().values]
 
-        z, w = embeddings[seeds], centers[seeds]
+        z, w = embeddings.index_select(0, seeds), centers.index_select(0, seeds)
         if self.detach:
             z, w = z.detach(), w.detach()
         if self.collect_stats:
@@ -123,17 +124,15 @@ class SphericalEmbeddingExpansion(BaseAugmenter):
         return {name: getattr(self, name) for name in names}
 
 
-def _nearest_centers(embeddings: Tensor, labels: Tensor, proxies: Tensor) -> tuple[Tensor, Tensor]:
+def _nearest_centers(rows: Tensor, labels: Tensor, proxies: Tensor) -> tuple[Tensor, Tensor]:
     """Return the nearest centre of each row's class, [B, D], and its cosine, detached, [B]."""
-    dtype = finest_dtype(embeddings.device)
-    centers = proxies[labels]
-    centers = centers.unsqueeze(1) if centers.ndim == 2 else centers
+    centers = proxies.index_select(0, labels)
     with torch.no_grad():
-        rows = normalize(embeddings.to(dtype))
-        cosines = torch.einsum("bd,bkd->bk", rows, normalize(centers.to(dtype), dim=2))
-        nearest = cosines.argmax(dim=1, keepdim=True)
-        cosine = cosines.gather(1, nearest).squeeze(1)
-    chosen = centers.take_along_dim(nearest.unsqueeze(2), dim=1).squeeze(1)
+        units = normalize(centers.to(rows.dtype), dim=-1)
+        if centers.ndim == 2:
+            return centers, (normalize(rows) * units).sum(dim=1)
+        cosine, nearest = torch.einsum("bd,bkd->bk", normalize(rows), units).max(dim=1)
+    chosen = centers[torch.arange(len(rows), device=rows.device), nearest]
     return chosen, cosine
 
 

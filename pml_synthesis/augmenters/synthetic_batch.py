@@ -15,20 +15,22 @@ from .._checks import expect, expect_tensor, is_integer_dtype
 class Mixture:
     r"""Says that unit vectors are mixes of two real ones each.
 
-    .. math:: \tilde v_n = (\lambda N(v_{i_n}) + (1 - \lambda) N(v_{j_n})) / c_n
+    .. math:: \tilde v_n = (\lambda u_{i_n} + (1 - \lambda) u_{j_n}) / c_n, \quad u_g = N(v_{m_g})
 
     A loss can then mix the cosines of the real ones, which is faster than to compute new ones.
 
     Args:
-        first: i, int64, [N].
-        second: j, int64, [N].
+        members: m, int64, [G], each once: the real vectors that take part.
+        pairs: i and j, int64, [2, N], which count among the members.
         weight: lambda, in [0, 1].
-        norms: c, [N], or [N, K] for classes of K centres, which are mixed centre by centre.
+        units: u, [G, D], or [G, K, D] for classes of K centres, which are mixed centre by centre.
+        norms: c, [N], or [N, K].
     """
 
-    first: Tensor
-    second: Tensor
+    members: Tensor
+    pairs: Tensor
     weight: float
+    units: Tensor
     norms: Tensor
 
 
@@ -91,6 +93,8 @@ class SyntheticBatch:
 
     def to(self, dtype: torch.dtype) -> SyntheticBatch:
         """Return the batch with rows and proxies in another dtype."""
+        if self.embeddings.dtype == self.proxies.dtype == dtype:
+            return self
         return replace(self, embeddings=self.embeddings.to(dtype), proxies=self.proxies.to(dtype))
 
     @classmethod

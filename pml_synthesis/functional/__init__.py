@@ -1,6 +1,6 @@
 """The geometry as pure functions of (tensors, draws)."""
 
-from .interpolation import interpolate, interpolate_with_norms
+from .interpolation import interpolate, mix_units
 from .ordering import row_order
 from .orthonormal import align, orthonormal_completion, random_frame, random_signs
 from .pairing import class_distinct_pairs, class_sharing_pairs
@@ -12,7 +12,7 @@ __all__ = [
     "class_distinct_pairs",
     "class_sharing_pairs",
     "interpolate",
-    "interpolate_with_norms",
+    "mix_units",
     "orthonormal_completion",
     "random_frame",
     "random_signs",

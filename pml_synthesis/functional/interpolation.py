@@ -31,31 +31,31 @@ def interpolate(first: Tensor, second: Tensor, weight: float) -> Tensor:
         >>> interpolate(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 5.0]]), 0.5)
         tensor([[0.7071, 0.7071]])
     """
-    mixed, _ = interpolate_with_norms(first, second, weight)
+    dtype = working_dtype(first, second)
+    mixed, _ = mix_units(unit(first.to(dtype)), unit(second.to(dtype)), weight)
     return mixed.to(first.dtype)
 
 
-def interpolate_with_norms(first: Tensor, second: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-    r"""Mix like :func:`interpolate`, and return the norm of the mix beside it.
+def mix_units(first: Tensor, second: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    r"""Mix unit vectors like :func:`interpolate`, and return the norm of the mix beside it.
 
-    .. math:: \lVert \lambda N(a) + (1 - \lambda) N(b) \rVert
+    .. math:: \lVert \lambda a + (1 - \lambda) b \rVert
 
     Args:
-        first: a, shape [..., D].
-        second: b, shape [..., D].
+        first: a, unit vectors, [..., D].
+        second: b, unit vectors, [..., D].
         weight: lambda, in [0, 1].
 
     Returns:
         The unit vectors, [..., D], and the norms that they were divided by, [...], 1 for a mix that
-        has no direction. Both in float32 at least.
+        has no direction.
 
     Example:
         >>> import torch
         >>> axes = torch.eye(2)
-        >>> interpolate_with_norms(axes[0], axes[1], 0.5)
+        >>> mix_units(axes[0], axes[1], 0.5)
         (tensor([0.7071, 0.7071]), tensor(0.7071))
     """
-    dtype = working_dtype(first, second)
-    mixed = torch.lerp(unit(second.to(dtype)), unit(first.to(dtype)), weight)
+    mixed = torch.lerp(second, first, weight)
     norms = lengths(mixed)
     return mixed / norms.unsqueeze(-1), norms

@@ -76,20 +76,40 @@ def align(vectors: Tensor, frame: Tensor, signs: Tensor, first: Tensor, second: 
         >>> align(axes[2:], axes[:2], torch.ones(1, 3), first=axes[1:2], second=axes[2:]).abs()
         tensor([[[1., 0., 0.]]])
     """
+    along, mirrors = reflections(vectors, frame, signs, first, second)
+    taken = torch.stack(along, dim=2), torch.stack(mirrors, dim=1)
+    # In place: it is the large tensors that take time.
+    return (vectors * signs.unsqueeze(1)).baddbmm_(*taken, alpha=-1)
+
+
+def reflections(
+    vectors: Tensor, frame: Tensor, signs: Tensor, first: Tensor, second: Tensor
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    r"""Return what the two reflections of :func:`align` take from vectors with the signs of a row.
+
+    .. math:: H_2 H_1 x = x - a_1 h_1 - a_2 h_2
+
+    Args:
+        vectors: [N, D].
+        frame: as in :func:`align`.
+        signs: as in :func:`align`.
+        first: as in :func:`align`.
+        second: as in :func:`align`.
+
+    Returns:
+        a_1 and a_2, [B, N], and h_1 and h_2, [B, D].
+    """
     q0, q1 = frame
     first_mirror = _mirror(q0 * signs, first)
     turned_q1 = q1 * signs
-    turned_q1 = turned_q1 - _inner(turned_q1, first_mirror) * first_mirror
+    turned_q1 = turned_q1.addcmul(_inner(turned_q1, first_mirror), first_mirror, value=-1)
     second_mirror = _mirror(turned_q1, second)
 
     # Both reflections at once: x - (x h) h, then the same with the second h.
     along_first = (signs * first_mirror) @ vectors.T
     along_second = (signs * second_mirror) @ vectors.T
     along_second = along_second - along_first * _inner(first_mirror, second_mirror)
-    along = torch.stack([along_first, along_second], dim=2)
-    mirrors = torch.stack([first_mirror, second_mirror], dim=1)
-    # In place: it is the large tensors that take time.
-    return (vectors * signs.unsqueeze(1)).baddbmm_(along, mirrors, alpha=-1)
+    return (along_first, along_second), (first_mirror, second_mirror)
 
 
 def orthonormal_completion(first: Tensor, second: Tensor, frame: Tensor, signs: Tensor) -> Tensor:
@@ -119,7 +139,7 @@ def _mirror(a: Tensor, b: Tensor) -> Tensor:
 
     The further one avoids cancellation: the sum of a and b, or their difference, is then long.
     """
-    mirror = a + torch.where(_inner(a, b) < 0, -1.0, 1.0) * b
+    mirror = a.addcmul(torch.where(_inner(a, b) < 0, -1.0, 1.0).to(b), b)
     return mirror * (2 / _inner(mirror, mirror)).sqrt()
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .orthonormal import align
+from .orthonormal import reflections
 from .precision import working_dtype
 from .simplex import simplex_vertices
 from .unit_vectors import unit
@@ -59,9 +59,12 @@ def spherical_expansion(
     # and mixed for each row.
     # So does the frame: in its own dtype, on its own device.
     vertices = simplex_vertices(len(frame) - 1)[1:].to(frame)
-    mixed = vertices[:, 1:] @ frame[2:]
-    beside = align(mixed.to(z), frame[:2].to(z), signs.to(z), w, direction)
-    # M, what the vertices have of the residual, and the rest.
-    shares = torch.stack([torch.ones_like(vertices[:, 0]), vertices[:, 0]], dim=1).to(z)
-    known = shares.expand(len(z), -1, -1), torch.stack([along, residual], dim=1)
-    return (radius.unsqueeze(1) * beside).baddbmm_(*known).to(embeddings.dtype)
+    mixed = (vertices[:, 1:] @ frame[2:]).to(z)
+    signs = signs.to(z)
+    turns, mirrors = reflections(mixed, frame[:2].to(z), signs, w, direction)
+    # All that has few directions at once, and in place: it is the large tensors that take time.
+    of_residual = vertices[:, 0].to(z).expand(len(z), -1)
+    shares = torch.ones_like(of_residual), of_residual, *(-radius * turn for turn in turns)
+    known = torch.stack(shares, dim=2), torch.stack([along, residual, *mirrors], dim=1)
+    points = mixed * (radius * signs).unsqueeze(1)
+    return points.baddbmm_(*known).to(embeddings.dtype)

@@ -75,7 +75,7 @@ def joined_cosines(
             return torch.cat([_cosines(rows, columns), _cosines(rows, new_columns)], dim=1)
         in_rows = _Mix.of(batch.row_mixture, batch.embeddings)
         in_columns = _Mix.of(batch.class_mixture, batch.proxies)
-        joined: Tensor = _MixedCosines.apply(normalize(embeddings), columns, in_rows, in_columns)
+        joined: Tensor = _MixedCosines.apply(embeddings, columns, in_rows, in_columns)
         return joined
 
 
@@ -107,102 +107,120 @@ class KnownCosines(Module):
 
 def _cosines(rows: Tensor, columns: Tensor) -> Tensor:
     """Return the cosines of unit rows, [B, D], to columns of any length, [D, C]."""
-    lengths = torch.linalg.vector_norm(columns, dim=0).clamp_min(_EPS)
-    return (rows @ columns) / lengths
+    return (rows @ columns) / _lengths(columns, dim=0)
+
+
+def _lengths(vectors: Tensor, dim: int) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=dim).clamp_min(_EPS)
 
 
 @dataclass(frozen=True)
 class _Mix:
-    """Unit vectors v = (lambda a + (1 - lambda) b) / c, and where a and b are among the real ones.
+    """Mixes of unit vectors, v_n = (lambda u_i + (1 - lambda) u_j) / c_n, where c_n is the length.
 
     Args:
-        first: of a, [N].
-        second: of b, [N].
-        shares: lambda / c and (1 - lambda) / c, each [N].
-        vectors: v, [N, D].
+        members: which of the vectors the u are, [G].
+        pairs: i and j, which count among the members, [2, N].
+        weight: lambda.
+        units: u, [G, D].
+        norms: c, [N].
+        mixed: v, [N, D].
     """
 
-    first: Tensor
-    second: Tensor
-    shares: tuple[Tensor, Tensor]
-    vectors: Tensor
+    members: Tensor
+    pairs: Tensor
+    weight: float
+    units: Tensor
+    norms: Tensor
+    mixed: Tensor
 
     @classmethod
-    def of(cls, mixture: Mixture, vectors: Tensor) -> _Mix:
-        first, second, norms = mixture.first, mixture.second, mixture.norms.detach().to(vectors)
-        if norms.ndim == 2:
+    def of(cls, mixture: Mixture, mixed: Tensor) -> _Mix:
+        members, pairs = mixture.members, mixture.pairs
+        if mixed.ndim == 3:
             # The K centres of a class stand side by side.
-            centers = torch.arange(norms.shape[1], device=first.device)
-            first = (first.unsqueeze(1) * len(centers) + centers).flatten()
-            second = (second.unsqueeze(1) * len(centers) + centers).flatten()
-            norms = norms.flatten()
-        shares = mixture.weight / norms, (1 - mixture.weight) / norms
-        return cls(first, second, shares, vectors.detach().flatten(0, -2))
+            centers = torch.arange(mixed.shape[1], device=mixed.device)
+            members = (members.unsqueeze(1) * len(centers) + centers).flatten()
+            pairs = (pairs.unsqueeze(2) * len(centers) + centers).flatten(1)
+        units, norms = (part.detach().to(mixed) for part in (mixture.units, mixture.norms))
+        vectors = units.flatten(0, -2), norms.flatten(), mixed.detach().flatten(0, -2)
+        return cls(members, pairs, mixture.weight, *vectors)
 
-    def along(self, grad_first: Tensor, grad_second: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of a and b that come through c, [N, D], from those of the shares."""
-        # c is the length of lambda a + (1 - lambda) b: its gradients are lambda v, (1 - lambda) v.
-        u, w = self.shares
-        through = -(grad_first * u + grad_second * w)
-        return (through * u).unsqueeze(1) * self.vectors, (through * w).unsqueeze(1) * self.vectors
+    def write_cosines(self, of_all: Tensor, dim: int, out: Tensor) -> None:
+        """Mix cosines of all vectors, which are counted by that dimension."""
+        norms = self.norms.unsqueeze(1 - dim)
+        first, second = (of_all.index_select(dim, end) for end in self.members[self.pairs])
+        torch.mul(first, self.weight / norms, out=out).addcmul_(second, (1 - self.weight) / norms)
+
+    def give_back(self, grad: Tensor, cosines: Tensor, dim: int, to_all: Tensor) -> Tensor:
+        """Add the gradients of mixed cosines to those of the cosines that they were mixed of.
+
+        Returns:
+            The gradients of u that come through c, [G, D].
+        """
+        grad = grad / self.norms.unsqueeze(1 - dim)
+        self._add_to_ends(self.members[self.pairs], grad, dim, to_all)
+        # By c, a cosine has the gradient -cosine / c; and c by u_i, of which it is made, lambda v.
+        through_norms = grad.mul_(cosines).sum(dim=1 - dim).neg_()
+        of_units = torch.zeros_like(self.units)
+        self._add_to_ends(self.pairs, self.mixed * through_norms.unsqueeze(1), 0, of_units)
+        return of_units
+
+    def _add_to_ends(self, ends: Tensor, grad: Tensor, dim: int, to_all: Tensor) -> None:
+        for end, share in zip(ends, (self.weight, 1 - self.weight), strict=True):
+            to_all.index_add_(dim, end, grad, alpha=share)
 
 
 class _MixedCosines(torch.autograd.Function):
-    """Cosines of real and mixed unit rows to real and mixed columns, [B + M, C + E].
+    """Cosines of real and mixed rows to real and mixed columns, of any length, [B + M, C + E].
 
-    The first block is s = x w / |w|; its rows and columns are mixed to the others.
+    The first block is x w / (|x| |w|); its columns and rows are mixed to the others.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, columns: Tensor, in_rows: _Mix, in_columns: _Mix) -> Tensor:
-        lengths = torch.linalg.vector_norm(columns, dim=0).clamp_min(_EPS)
-        cosines = (rows @ columns).div_(lengths)
-        (num_rows, num_columns), extra = cosines.shape, (len(in_rows.first), len(in_columns.first))
-        joined = cosines.new_empty(num_rows + extra[0], num_columns + extra[1])
-        real = joined[:, :num_columns]
-        real[:num_rows] = cosines
-        u, w = in_rows.shares
-        mixed = cosines[in_rows.first].mul_(u.unsqueeze(1))
-        real[num_rows:] = mixed.addcmul_(cosines[in_rows.second], w.unsqueeze(1))
-        u, w = in_columns.shares
-        mixed = real[:, in_columns.first].mul_(u)
-        joined[:, num_columns:] = mixed.addcmul_(real[:, in_columns.second], w)
+    def forward(
+        ctx: Any, embeddings: Tensor, columns: Tensor, in_rows: _Mix, in_columns: _Mix
+    ) -> Tensor:
+        row_lengths, lengths = _lengths(embeddings, dim=1), _lengths(columns, dim=0)
+        rows = embeddings / row_lengths.unsqueeze(1)
+        num_rows, num_columns = len(rows), len(lengths)
+        joined = rows.new_empty(num_rows + len(in_rows.norms), num_columns + len(in_columns.norms))
+        of_real = joined[:num_rows]
+        cosines = torch.mm(rows, columns, out=of_real[:, :num_columns]).div_(lengths)
+        in_columns.write_cosines(cosines, 1, out=of_real[:, num_columns:])
+        in_rows.write_cosines(of_real, 0, out=joined[num_rows:])
         ctx.mixes = in_rows, in_columns
-        ctx.save_for_backward(rows, columns, lengths, joined)
+        ctx.save_for_backward(rows, columns, row_lengths, lengths, joined)
         return joined
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        rows, columns, lengths, joined = ctx.saved_tensors
+        rows, columns, row_lengths, lengths, joined = ctx.saved_tensors
         in_rows, in_columns = ctx.mixes
         num_rows, num_columns = len(rows), len(lengths)
 
-        # Back from the mixed columns to the real ones, then from the mixed rows.
-        real, mixed = grad[:, :num_columns].clone(), grad[:, num_columns:]
-        u, w = in_columns.shares
-        ends = in_columns.first, in_columns.second
-        real.index_add_(1, ends[0], mixed * u).index_add_(1, ends[1], mixed * w)
-        of_columns = in_columns.along(*((mixed * joined[:, end]).sum(dim=0) for end in ends))
-        real, mixed = real[:num_rows], real[num_rows:]
-        cosines = joined[:num_rows, :num_columns]
-        u, w = in_rows.shares
-        ends = in_rows.first, in_rows.second
-        of_rows = in_rows.along(*((mixed * cosines[end]).sum(dim=1) for end in ends))
-        real.index_add_(0, ends[0], mixed * u.unsqueeze(1))
-        real.index_add_(0, ends[1], mixed * w.unsqueeze(1))
+        # Back from the mixed rows to the real ones, then from the mixed columns.
+        real = grad[:num_rows].clone()
+        of_rows = in_rows.give_back(grad[num_rows:], joined[num_rows:], 0, to_all=real)
+        real, mixed = real[:, :num_columns], real[:, num_columns:]
+        cosines, of_mixed = joined[:num_rows, :num_columns], joined[:num_rows, num_columns:]
+        of_columns = in_columns.give_back(mixed, of_mixed, 1, to_all=real)
 
         # Back from the cosines: d s / d w = (x - s w / |w|) / |w|, where the second term is |w|'s.
         along = (real * cosines).sum(dim=0).div_(lengths**2)
-        real = real.div_(lengths)
-        grad_rows = real @ columns.T
+        real.div_(lengths)
+        grad_rows = (real @ columns.T).index_add_(0, in_rows.members, of_rows)
+        grad_rows = _across(grad_rows, rows).div_(row_lengths.unsqueeze(1))
         # In the layout of the weight, whichever it is.
         grad_columns = rows.T @ real if columns.is_contiguous() else (real.T @ rows).T
         grad_columns.addcmul_(columns, along, value=-1)
-        for k, (end, of_end) in enumerate(zip(ends, of_rows, strict=True)):
-            grad_rows.index_add_(0, end, of_end)
-            end, of_end = (in_columns.first, in_columns.second)[k], of_columns[k]
-            unit = columns[:, end].T / lengths[end].unsqueeze(1)
-            across = of_end - (of_end * unit).sum(dim=1, keepdim=True) * unit
-            grad_columns.index_add_(1, end, (across / lengths[end].unsqueeze(1)).T)
+        of_columns = _across(of_columns, in_columns.units)
+        of_columns.div_(lengths[in_columns.members].unsqueeze(1))
+        grad_columns.index_add_(1, in_columns.members, of_columns.T)
         return grad_rows, grad_columns, None, None
+
+
+def _across(gradients: Tensor, units: Tensor) -> Tensor:
+    """Take from gradients, row by row, what points along a unit vector."""
+    return gradients.addcmul_(units, (gradients * units).sum(dim=1, keepdim=True), value=-1)
