@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from functools import partial, partialmethod
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -27,18 +28,24 @@ def compare(comparison: Comparison) -> None:
     """Run what is not finished yet, or go on with it.
 
     Raises:
-        SettingsError: if the results folder holds a run with other settings, or something cannot be
-            made as the settings say: then nothing is run.
+        SettingsError: if the results folder holds a run with other settings, another process is
+            running one of the variants, or something cannot be made as the settings say: then
+            nothing is run.
         RuntimeError: if a run failed; the message says which. The others are finished first.
             Under torchrun its own error ends it all.
     """
     runs = distributed.from_rank_0(partial(_unfinished, comparison))
     splits = _checked_splits(runs, comparison.source) if runs else None
-    if distributed.rank() == 0:
-        results.write_comparison(comparison.folder, comparison.baselines)
-    if splits is not None:
-        execute_all = _execute_side_by_side if distributed.world_size() == 1 else _execute_in_turn
-        execute_all(runs, splits, comparison)
+    with ExitStack() as held:
+        claimed = results.claimed(comparison.folder, {run.variant: None for run in runs})
+        distributed.from_rank_0(lambda: held.enter_context(claimed))
+        if distributed.rank() == 0:
+            results.write_comparison(comparison.folder, comparison.baselines)
+        if splits is not None:
+            execute_all = (
+                _execute_side_by_side if distributed.world_size() == 1 else _execute_in_turn
+            )
+            execute_all(runs, splits, comparison)
 
 
 def _unfinished(comparison: Comparison) -> list[Run]:

@@ -7,13 +7,15 @@
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from benchmarks.checkpoint import written_aside
@@ -28,6 +30,7 @@ METRICS = "metrics.csv"
 CHECKPOINT = "checkpoint.pt"
 MODELS = "best.pt"
 LOGS = "logs"
+LOCK = ".lock"
 
 Tree = dict[str, Any]
 
@@ -58,6 +61,26 @@ def check_settings(folder: Path, variants: Iterable[Run]) -> None:
                     "name (name=...) or delete that folder.\n"
                     + "\n".join(line.rstrip() for line in lines)
                 )
+
+
+@contextmanager
+def claimed(folder: Path, variants: Iterable[str]) -> Iterator[None]:
+    """Keep others from running these variants. However this process ends, they are free then.
+
+    Raises:
+        SettingsError: if another process is running one of them.
+    """
+    with ExitStack() as held:
+        for variant in variants:
+            (folder / variant).mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(FileLock(folder / variant / LOCK, timeout=0))
+            except Timeout as error:
+                raise SettingsError(
+                    f"{folder / variant}: another process is running this variant. Wait for it, or "
+                    "give the comparison another name (name=...)."
+                ) from error
+        yield
 
 
 def start(folder: Path, run: Run) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.results import read_metrics, read_settings
+from benchmarks.results import claimed, read_metrics, read_settings
 
 SETTINGS = """
 data:
@@ -52,6 +52,15 @@ def folder_of(config: Path) -> Path:
 
 def times(config: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder_of(config).glob("*/*/metrics.csv")}
+
+
+def test_a_variant_that_another_process_runs_is_refused(config):
+    before = times(config)
+    with claimed(folder_of(config), ["plain+ps"]):
+        main(["compare", str(config)])  # All of it is there already.
+        with pytest.raises(SystemExit, match=r"plain\+ps: another process is running"):
+            main(["compare", str(config), "seeds=[0,1,2]"])
+    assert times(config) == before
 
 
 def test_each_variant_ran_with_each_seed(config):
