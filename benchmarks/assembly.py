@@ -66,11 +66,12 @@ class Parts:
             if model is not None
         }
         self.untransformed = splits.train
-        self.val, self.test = (
+        # As they are evaluated, the training images (`seen`) too.
+        self.seen, self.val, self.test = (
             None
             if images is None
             else _with_transforms(images, run.transforms.eval, "transforms.eval", run.seed)
-            for images in (splits.val, splits.test)
+            for images in (splits.train, splits.val, splits.test)
         )
         self.losses: dict[str, nn.Module] = {}
         self.miners: dict[str, nn.Module] = {}

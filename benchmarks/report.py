@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks import plots, results
+from benchmarks import pictures, plots, results
 from benchmarks.evaluation import MAIN_METRIC
 from benchmarks.objects import is_object
 from benchmarks.summary import final_rows, metrics_of, note, summarize
@@ -17,6 +17,11 @@ TITLES = {
     "r_precision": "R-precision",
     MAIN_METRIC: "MAP@R",
 }
+VIEWS = (
+    "Each method beside its baseline, with the first seed and the epoch that was tested: images of "
+    "the first training classes with their proxies and what is synthesised from them, projected to "
+    "the principal components of each picture; and the cosines of training images to proxies."
+)
 Tree = dict[str, Any]
 
 
@@ -31,15 +36,22 @@ def report(folder: Path) -> str:
     summary = summarize(runs, results.read_comparison(folder))
     results.write_table(runs, folder / "results.csv")
     results.write_table(summary, folder / "summary.csv")
-    pictures = plots.draw(history, summary, folder)
+    curves = plots.draw(history, summary, folder)
+    views = pictures.draw(runs, results.read_comparison(folder), folder)
     explained = note(summary, runs["split"].iloc[0])
-    results.write_text(_page(folder, runs, summary, explained, pictures), folder / "summary.md")
+    page = _page(folder, runs, summary, explained, curves, views)
+    results.write_text(page, folder / "summary.md")
     screen = _table(summary, ["precision_at_1", MAIN_METRIC])
     return f"{screen.to_string(index=False)}\n\n{explained}"
 
 
 def _page(
-    folder: Path, runs: pd.DataFrame, summary: pd.DataFrame, explained: str, pictures: list[Path]
+    folder: Path,
+    runs: pd.DataFrame,
+    summary: pd.DataFrame,
+    explained: str,
+    curves: list[Path],
+    views: list[Path],
 ) -> str:
     versions = results.read_versions(folder)
     made_with = [", ".join(f"{name} {value}" for name, value in v.items()) for v in versions]
@@ -54,7 +66,7 @@ def _page(
             "",
             explained,
             "",
-            *(f"![{path.stem}]({path.name})" for path in pictures),
+            *(f"![{path.stem}]({path.name})" for path in curves),
             "",
             *(f"Made with {line}." for line in made_with),
             "",
@@ -66,6 +78,8 @@ def _page(
             "",
             f"```yaml\n{yaml.safe_dump(differing, sort_keys=False, allow_unicode=True)}```",
             "",
+            *(["## Training embeddings and their proxies", "", VIEWS, ""] if views else []),
+            *(f"![{path.stem}]({path.name})" for path in views),
         ]
     )
 
