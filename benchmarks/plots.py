@@ -12,8 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks.checkpoint import written_aside
 from benchmarks.evaluation import MAIN_METRIC
 from benchmarks.summary import half_width
-from pml_synthesis.visualize import COLOURS
+from pml_synthesis import visualize
 
+COLOURS = (visualize.COLOURS[-1], *visualize.COLOURS[:-1])  # The black first.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 

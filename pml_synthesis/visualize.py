@@ -30,9 +30,10 @@ __all__ = ["COLOURS", "plot_cosines", "plot_synthesis", "proxy_cosines"]
 
 #: Okabe and Ito's colours, which colour-blind readers can tell apart, without their yellow, which
 #: is faint on white.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 _GREY = "0.45"
+_BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False}
 _BINS = torch.linspace(-1, 1, 81).tolist()
 # From the lowest to the topmost. Stars are proxies, and what is synthesised is hollow.
 _MARKERS = {
@@ -175,8 +176,8 @@ def plot_cosines(own: Tensor, other: Tensor, *, ax: Axes | None = None) -> Axes:
     if ax is None:
         ax = plt.subplots(figsize=(6, 3), layout="constrained")[1]
     looks: dict[str, dict[str, Any]] = {
-        "own": {"color": COLOURS[1], "histtype": "stepfilled", "label": "own proxy"},
-        "other": {"color": COLOURS[2], "histtype": "step", "label": "nearest other proxy"},
+        "own": {"color": COLOURS[0], "histtype": "stepfilled", "label": "own proxy"},
+        "other": {"color": COLOURS[1], "histtype": "step", "label": "nearest other proxy"},
     }
     for (argument, look), cosines in zip(looks.items(), (own, other), strict=True):
         values = cosines.detach().to("cpu", torch.float64)
@@ -184,11 +185,11 @@ def plot_cosines(own: Tensor, other: Tensor, *, ax: Axes | None = None) -> Axes:
         valid = values.ndim == 1 and len(values) > 0 and bool((values.abs() < 1.01).all())
         expect(valid, argument, "cosines, of shape [B]", cosines)
         shares = torch.full_like(values, 100 / len(values)).tolist()
-        look["label"] += f", median {float(values.median()):.2f}"
+        look["label"] += f"\nmedian {float(values.median()):.2f}"
         ax.hist(values.clamp(-1, 1).tolist(), _BINS, weights=shares, **look)
     ax.set_xlabel("cosine to a proxy")
     ax.set_ylabel("embeddings [%]")
-    ax.legend(frameon=False)
+    ax.legend(**_BESIDE)
     return ax
 
 
@@ -338,7 +339,7 @@ def _add_legend(ax: Any, colour_of: dict[str, str]) -> None:
         if kind in drawn:
             face = "white" if kind.startswith("synthetic") else _GREY
             handles.append(_handle(kind, marker, size, color=_GREY, markerfacecolor=face))
-    ax.legend(handles=handles, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.legend(handles=handles, **_BESIDE)
 
 
 def _handle(label: str, marker: str, size: float, **look: Any) -> Line2D:

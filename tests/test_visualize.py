@@ -2,10 +2,12 @@
 
 import copy
 import random
+import re
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,7 @@ from pml_synthesis import (
 from pml_synthesis.schedules import CosineSchedule
 from pml_synthesis.visualize import COLOURS, plot_cosines, plot_synthesis, proxy_cosines
 
-matplotlib.use("Agg")
+ROOT = Path(__file__).parents[1]
 KINDS = ["embedding", "synthetic embedding", "synthetic proxy", "proxy"]
 
 
@@ -219,6 +221,14 @@ def test_given_axes_are_drawn_on():
     assert plt.get_fignums() == [figure.number]
 
 
+def test_the_pictures_of_the_page_can_be_made_again(tmp_path):
+    script = runpy.run_path(str(ROOT / "docs" / "pictures" / "make_visualize.py"))
+    script["main"](tmp_path)
+    made = {path.name for path in tmp_path.iterdir()}
+    page = (ROOT / "docs" / "visualize.md").read_text()
+    assert set(re.findall(r"\(pictures/(\w+\.png)\)", page)) == made
+
+
 # ------------------------------------------------------------- nothing changes by it
 
 
@@ -280,7 +290,7 @@ def test_histograms_and_medians():
         drawn = {tuple(point) for point in np.round(patch.get_xy(), 6)}
         for height, left in zip(heights, edges, strict=False):
             assert (round(left, 6), round(100 * height / len(values), 6)) in drawn
-    assert legend_of(ax) == ["own proxy, median 0.51", "nearest other proxy, median 0.10"]
+    assert legend_of(ax) == ["own proxy\nmedian 0.51", "nearest other proxy\nmedian 0.10"]
     assert ax.get_xlabel() == "cosine to a proxy"
 
 

@@ -150,7 +150,7 @@ def test_each_method_is_drawn_beside_its_baseline_for_the_first_seed_of_both(tmp
     above, below = figures["cosines_plain+ps.png"].axes
     assert (above.get_title(), below.get_title()) == ("plain", "plain+ps")
     for axes in (above, below):
-        assert axes.get_legend().get_texts()[0].get_text() == "own proxy, median 0.20"
+        assert axes.get_legend().get_texts()[0].get_text() == "own proxy\nmedian 0.20"
 
 
 def test_pictures_are_saved(tmp_path):
