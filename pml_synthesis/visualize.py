@@ -70,7 +70,7 @@ def plot_synthesis(
         projection: `"sphere"`, by default for D = 3; `"pca"`, to the plane of the two principal
             components of embeddings and proxies, by default otherwise; `"tsne"`, by scikit-learn.
         class_names: of each class, [C]. Default: "class 0" and so on.
-        ax: where to draw, for a sphere with `projection="3d"`. Default: a new figure.
+        ax: where to draw; flat axes for a sphere, too. Default: a new figure.
 
     Returns:
         The axes; `.figure` is the figure.
@@ -173,24 +173,29 @@ def plot_cosines(own: Tensor, other: Tensor, *, ax: Axes | None = None) -> Axes:
         >>> ax = plot_cosines(torch.tensor([0.9, 0.8]), torch.tensor([0.1, 0.5]))
         >>> plt.close(ax.figure)
     """
+    looks: dict[str, dict[str, Any]] = {
+        "own proxy": {"color": COLOURS[0], "histtype": "stepfilled"},
+        "nearest other proxy": {"color": COLOURS[1], "histtype": "step"},
+    }
+    both = _cosines_on_host("own", own), _cosines_on_host("other", other)
     if ax is None:
         ax = plt.subplots(figsize=(6, 3), layout="constrained")[1]
-    looks: dict[str, dict[str, Any]] = {
-        "own": {"color": COLOURS[0], "histtype": "stepfilled", "label": "own proxy"},
-        "other": {"color": COLOURS[1], "histtype": "step", "label": "nearest other proxy"},
-    }
-    for (argument, look), cosines in zip(looks.items(), (own, other), strict=True):
-        values = cosines.detach().to("cpu", torch.float64)
-        # Rounding may lead a little way out.
-        valid = values.ndim == 1 and len(values) > 0 and bool((values.abs() < 1.01).all())
-        expect(valid, argument, "cosines, of shape [B]", cosines)
-        shares = torch.full_like(values, 100 / len(values)).tolist()
-        look["label"] += f"\nmedian {float(values.median()):.2f}"
-        ax.hist(values.clamp(-1, 1).tolist(), _BINS, weights=shares, **look)
+    for (name, look), cosines in zip(looks.items(), both, strict=True):
+        shares = torch.full_like(cosines, 100 / len(cosines)).tolist()
+        label = f"{name}\nmedian {float(cosines.median()):.2f}"
+        ax.hist(cosines.tolist(), _BINS, weights=shares, label=label, **look)
     ax.set_xlabel("cosine to a proxy")
     ax.set_ylabel("embeddings [%]")
     ax.legend(**_BESIDE)
     return ax
+
+
+def _cosines_on_host(argument: str, cosines: Tensor) -> Tensor:
+    values = cosines.detach().to("cpu", torch.float64)
+    # Rounding may lead a little way out.
+    valid = values.ndim == 1 and len(values) > 0 and bool((values.abs() < 1.01).all())
+    expect(valid, argument, "cosines, of shape [B]", cosines)
+    return values.clamp(-1, 1)
 
 
 def _colours(labels: Tensor) -> dict[int, str]:

@@ -374,6 +374,7 @@ def test_wrong_arguments_of_cosines():
             plot_cosines(wrong, good)
         with pytest.raises(ValueError, match="`other` to be cosines"):
             plot_cosines(good, wrong)
+    assert not plt.get_fignums(), "no figure is left behind"
 
 
 WITHOUT_MATPLOTLIB = """
