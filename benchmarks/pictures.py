@@ -96,7 +96,7 @@ def _synthesize(loss: torch.nn.Module, *batch: Tensor) -> dict[str, Tensor] | No
 
 def _read_view(folder: Path, variant: str, seed: int) -> View | None:
     path = folder / variant / f"seed_{seed}" / results.VIEW
-    return checkpoint.load(path, torch.device("cpu")) if path.exists() else None
+    return checkpoint.load(path) if path.exists() else None
 
 
 def _embeddings(views: dict[str, View]) -> Figure:

@@ -19,7 +19,6 @@ from pml_synthesis.visualize import proxy_cosines
 
 CONFIG = Path(benchmarks.__file__).parent / "configs" / "glyphs.yaml"
 BRIEF = ("epochs=1", "iterations_per_epoch=2", "batch_size=32", "seeds=[0]")
-CPU = torch.device("cpu")
 pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 
 
@@ -48,7 +47,7 @@ def test_a_view_is_what_the_models_make_of_training_images(
         # Late in training, SEE expands the fraction of the paper.
         vars(module).update({"step": 10**6} if hasattr(module, "step") else {})
     pictures.leave_view(parts, tmp_path)
-    view = checkpoint.load(tmp_path / results.VIEW, CPU)
+    view = checkpoint.load(tmp_path / results.VIEW)
 
     with torch.no_grad():
         images = 3 * splits.train.images
@@ -77,11 +76,11 @@ def test_a_view_is_what_the_models_make_of_training_images(
 def test_a_run_leaves_a_view_of_the_models_that_it_keeps(splits, tmp_path):
     parts = parts_of("proxy_nca+ps", splits)
     execute(parts.run, splits, tmp_path)
-    for name, weights in checkpoint.load(tmp_path / results.MODELS, CPU).items():
+    for name, weights in checkpoint.load(tmp_path / results.MODELS).items():
         (parts.models | parts.losses)[name].load_state_dict(weights)
-    left = checkpoint.load(tmp_path / results.VIEW, CPU)
+    left = checkpoint.load(tmp_path / results.VIEW)
     pictures.leave_view(parts, tmp_path)
-    again = checkpoint.load(tmp_path / results.VIEW, CPU)
+    again = checkpoint.load(tmp_path / results.VIEW)
     assert left.pop("class_names") == again.pop("class_names")
     torch.testing.assert_close(left, again)
 
