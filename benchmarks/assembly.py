@@ -69,11 +69,12 @@ class Parts:
             if model is not None
         }
         self.untransformed = splits.train
-        self.val, self.test, self.gallery = (
+        # As they are evaluated, the training images (`seen`) too.
+        self.seen, self.val, self.test, self.gallery = (
             None
             if images is None
             else _with_transforms(images, run.transforms.eval, "transforms.eval", run.seed)
-            for images in (splits.val, splits.test, splits.gallery)
+            for images in (splits.train, splits.val, splits.test, splits.gallery)
         )
         self.losses: dict[str, nn.Module] = {}
         self.miners: dict[str, nn.Module] = {}

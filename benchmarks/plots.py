@@ -1,5 +1,6 @@
 """Pictures of a comparison."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks.checkpoint import written_aside
 from benchmarks.evaluation import MAIN_METRIC
 from benchmarks.summary import half_width
+from pml_synthesis import visualize
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, the darkest ones first.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = (visualize.COLOURS[-1], *visualize.COLOURS[:-1])  # The black first.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -26,10 +27,15 @@ def draw(history: pd.DataFrame, summary: pd.DataFrame, folder: Path) -> list[Pat
     compared = summary[summary["verdict"].ne("")]
     if len(compared):
         drawn["differences.png"] = _differences(compared)
-    for name, figure in drawn.items():
+    return save(drawn, folder)
+
+
+def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Write figures, by file name, into a folder; return their paths."""
+    for name, figure in figures.items():
         with written_aside(folder / name) as unfinished:
             figure.savefig(unfinished, format="png", dpi=120)
-    return [folder / name for name in drawn]
+    return [folder / name for name in figures]
 
 
 def _curves(curves: pd.DataFrame, summary: pd.DataFrame) -> Figure:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks import plots, results
+from benchmarks import pictures, plots, results
 from benchmarks.errors import SettingsError
 from benchmarks.evaluation import MAIN_METRIC
 from benchmarks.objects import is_object
@@ -19,6 +19,11 @@ TITLES = {
     "r_precision": "R-precision",
     MAIN_METRIC: "MAP@R",
 }
+VIEWS = (
+    "Each method beside its baseline, with the first seed and the epoch that was tested: images of "
+    "the first training classes with their proxies and what is synthesised from them, projected to "
+    "the principal components of each picture; and the cosines of training images to proxies."
+)
 Tree = dict[str, Any]
 
 
@@ -33,9 +38,11 @@ def report(folder: Path) -> str:
     summary = summarize(runs, results.read_comparison(folder))
     results.write_table(runs, folder / "results.csv")
     results.write_table(summary, folder / "summary.csv")
-    pictures = plots.draw(history, summary, folder)
+    curves = plots.draw(history, summary, folder)
+    views = pictures.draw(runs, results.read_comparison(folder), folder)
     explained = note(summary, history)
-    results.write_text(_page(folder, runs, summary, explained, pictures), folder / "summary.md")
+    page = _page(folder, runs, summary, explained, curves, views)
+    results.write_text(page, folder / "summary.md")
     screen = _table(summary, ["precision_at_1", MAIN_METRIC])
     return f"{screen.to_string(index=False)}\n\n{explained}"
 
@@ -67,7 +74,12 @@ def summary_of_folds(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFram
 
 
 def _page(
-    folder: Path, runs: pd.DataFrame, summary: pd.DataFrame, explained: str, pictures: list[Path]
+    folder: Path,
+    runs: pd.DataFrame,
+    summary: pd.DataFrame,
+    explained: str,
+    curves: list[Path],
+    views: list[Path],
 ) -> str:
     versions = results.read_versions(folder)
     made_with = [", ".join(f"{name} {value}" for name, value in v.items()) for v in versions]
@@ -82,7 +94,7 @@ def _page(
             "",
             explained,
             "",
-            *(f"![{path.stem}]({path.name})" for path in pictures),
+            *(f"![{path.stem}]({path.name})" for path in curves),
             "",
             *(f"Made with {line}." for line in made_with),
             "",
@@ -94,6 +106,8 @@ def _page(
             "",
             f"```yaml\n{yaml.safe_dump(differing, sort_keys=False, allow_unicode=True)}```",
             "",
+            *(["## Training embeddings and their proxies", "", VIEWS, ""] if views else []),
+            *(f"![{path.stem}]({path.name})" for path in views),
         ]
     )
 

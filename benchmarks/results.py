@@ -1,9 +1,9 @@
 """The results folder of a comparison.
 
 <folder>/comparison.yaml        the variants, in order, and what each is compared with
-<folder>/summary.csv, .md       and results.csv, curves.png, differences.png
+<folder>/summary.csv, .md       and results.csv and pictures
 <folder>/<variant>/seed_<n>/    settings.yaml, versions.yaml, logs/; once the run is finished
-                                best.pt and metrics.csv; until then checkpoint.pt
+                                best.pt, view.pt and metrics.csv; until then checkpoint.pt
 """
 
 import re
@@ -29,6 +29,7 @@ VERSIONS = "versions.yaml"
 METRICS = "metrics.csv"
 CHECKPOINT = "checkpoint.pt"
 MODELS = "best.pt"
+VIEW = "view.pt"
 LOGS = "logs"
 LOCK = ".lock"
 

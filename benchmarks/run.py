@@ -20,6 +20,7 @@ from benchmarks.assembly import Parts, Splits
 from benchmarks.data_parallel import take_buffers_of_rank_0
 from benchmarks.evaluation import MAIN_METRIC, evaluate
 from benchmarks.hooks import RecordingHooks
+from benchmarks.pictures import leave_view
 from benchmarks.settings import Run
 
 Row = dict[str, Any]
@@ -33,7 +34,7 @@ def execute(
     Arguments:
         run: the settings.
         splits: the datasets.
-        folder: for settings.yaml, versions.yaml, metrics.csv, best.pt and logs/.
+        folder: for settings.yaml, versions.yaml, metrics.csv, best.pt, view.pt and logs/.
         on_epoch: called with the number of each finished epoch, those of before a stop included.
 
     Returns:
@@ -111,6 +112,7 @@ class _Progress:
         """Write the results; metrics.csv, which is written last, marks the run as finished."""
         self.hooks.save()
         checkpoint.save(self.best_modules, self.folder / results.MODELS)
+        leave_view(self.parts, self.folder)
         results.write_table(table, self.folder / results.METRICS)
         (self.folder / results.CHECKPOINT).unlink(missing_ok=True)
 

@@ -5,6 +5,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def expect(valid: bool, argument: str, expected: str, got: Any) -> None:
@@ -38,3 +39,38 @@ def expect_tensor(argument: str, got: Any) -> None:
 def is_integer_dtype(dtype: torch.dtype) -> bool:
     """Tell whether tensors of a dtype hold integers (booleans are none)."""
     return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+
+
+def check_batch(embeddings: Tensor, labels: Tensor, proxies: Tensor | None) -> Tensor:
+    """Return the labels on the host, int64.
+
+    Raises:
+        ValueError: unless these are embeddings [B, D], integer labels [B] and proxies [C, D] or
+            [C, K, D] with one for each label, or none.
+    """
+    expect_tensor("embeddings", embeddings)
+    shape = tuple(embeddings.shape)
+    expect(len(shape) == 2, "embeddings", "of shape [B, D]", shape)
+    expect(embeddings.is_floating_point(), "embeddings", "floating point", embeddings.dtype)
+
+    expect_tensor("labels", labels)
+    expect(labels.shape == shape[:1], "labels", f"of shape [{shape[0]}]", tuple(labels.shape))
+    expect(is_integer_dtype(labels.dtype), "labels", "integers", labels.dtype)
+    host_labels = labels.to("cpu", torch.int64)
+    if proxies is None:
+        return host_labels
+
+    expect_tensor("proxies", proxies)
+    form = (
+        f"of shape [C, {shape[1]}] or [C, K, {shape[1]}], as wide as the embeddings (those "
+        "of a loss taught by register_proxies: see its `class_dim`)"
+    )
+    fits = proxies.ndim in (2, 3) and proxies.shape[-1] == shape[1]
+    expect(fits, "proxies", form, tuple(proxies.shape))
+    expect(proxies.is_floating_point(), "proxies", "floating point", proxies.dtype)
+    if len(labels):
+        low, high = int(host_labels.min()), int(host_labels.max())
+        inside = low >= 0 and high < len(proxies)
+        found = f"labels from {low} to {high}"
+        expect(inside, "labels", f"from 0 to {len(proxies) - 1}, one per proxy", found)
+    return host_labels

@@ -1,5 +1,9 @@
+import os
+
 import pytest
 import torch
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # No window opens.
 
 
 def pytest_addoption(parser):

@@ -10,7 +10,7 @@ import torch
 from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 from torch import Generator, Tensor
 
-from .._checks import expect, expect_tensor, is_integer, is_integer_dtype
+from .._checks import check_batch, expect, is_integer
 from .synthetic_batch import SyntheticBatch
 
 
@@ -150,34 +150,11 @@ class BaseAugmenter(ModuleWithRecords):
         return {}
 
     def _check(self, embeddings: Tensor, labels: Tensor, proxies: Tensor | None) -> Tensor:
-        expect_tensor("embeddings", embeddings)
-        shape = tuple(embeddings.shape)
-        expect(len(shape) == 2, "embeddings", "of shape [B, D]", shape)
-        expect(embeddings.is_floating_point(), "embeddings", "floating point", embeddings.dtype)
-
-        expect_tensor("labels", labels)
-        expect(labels.shape == shape[:1], "labels", f"of shape [{shape[0]}]", tuple(labels.shape))
-        expect(is_integer_dtype(labels.dtype), "labels", "integers", labels.dtype)
-        host_labels = labels.to("cpu", torch.int64)
-
+        host_labels = check_batch(embeddings, labels, proxies)
         if proxies is None:
             name = type(self).__name__
             needed = f"the class proxies, which {name} needs; a loss without them has none to give"
             expect(not self.requires_proxies, "proxies", needed, None)
-        else:
-            expect_tensor("proxies", proxies)
-            form = (
-                f"of shape [C, {shape[1]}] or [C, K, {shape[1]}], as wide as the embeddings (those "
-                "of a loss taught by register_proxies: see its `class_dim`)"
-            )
-            fits = proxies.ndim in (2, 3) and proxies.shape[-1] == shape[1]
-            expect(fits, "proxies", form, tuple(proxies.shape))
-            expect(proxies.is_floating_point(), "proxies", "floating point", proxies.dtype)
-            if len(labels):
-                low, high = int(host_labels.min()), int(host_labels.max())
-                inside = low >= 0 and high < len(proxies)
-                found = f"labels from {low} to {high}"
-                expect(inside, "labels", f"from 0 to {len(proxies) - 1}, one per proxy", found)
         return host_labels
 
     def _generator(self) -> Generator:

@@ -170,6 +170,28 @@ def require_binding(loss: Module, who: str) -> ProxyBinding:
     return binding
 
 
+def proxies_of(loss: Module) -> Tensor:
+    """Return the class proxies of a proxy loss, or of the one that a wrapper has as its `loss`.
+
+    Args:
+        loss: a proxy loss of PML or one taught by :func:`register_proxies`, bare or in a
+            :class:`~pml_synthesis.SynthesisLoss` or PML's `DistributedLossWrapper`.
+
+    Returns:
+        The proxies, [C, D], or [C, K, D] where a class has K centres: a view of the parameter.
+
+    Raises:
+        ValueError: if the loss has no proxies, or where it keeps them is unknown.
+
+    Example:
+        >>> proxies_of(losses.NormalizedSoftmaxLoss(98, 512)).shape
+        torch.Size([98, 512])
+    """
+    while find_binding(loss) is None and isinstance(inner := getattr(loss, "loss", None), Module):
+        loss = inner
+    return require_binding(loss, who="proxies_of").proxies(loss)
+
+
 def _renormalize(loss: Module) -> None:
     weight = loss.get_parameter("weight")
     weight.data = weight.data.renorm(2, 1, 1e-5).mul(1e5)

@@ -102,6 +102,7 @@ def test_what_is_finished_is_not_run_again(config, capsys):
 def test_report_makes_everything_again_from_the_folder_alone(config, tmp_path, capsys):
     shutil.copytree(folder_of(config), tmp_path / "letters")
     made = {"results.csv", "summary.csv", "summary.md", "curves.png", "differences.png"}
+    made |= {"embeddings_plain+ps.png", "cosines_plain+ps.png"}
     for name in made:
         (tmp_path / "letters" / name).unlink()
     main(["report", str(tmp_path / "letters")])
@@ -123,6 +124,7 @@ def test_the_page_says_figures_settings_and_commit_together(config):
     assert "batch_size: 32" in common and "batch_size" not in differing
     assert "ProxySynthesis" in differing and "ProxySynthesis" not in common
     assert "![curves](curves.png)" in page
+    assert "![cosines_plain+ps](cosines_plain+ps.png)" in page
 
 
 def test_changed_settings_are_refused_with_the_difference(config):

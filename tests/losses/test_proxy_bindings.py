@@ -1,6 +1,7 @@
 import pytest
 import torch
 from pytorch_metric_learning import losses
+from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 
 from cases import PROXY_LOSSES, draw_batch
 from pml_synthesis import (
@@ -9,6 +10,7 @@ from pml_synthesis import (
     SynthesisLoss,
     register_proxies,
 )
+from pml_synthesis.losses import proxies_of
 from pml_synthesis.losses.proxy_bindings import _BINDINGS, find_binding
 
 all_losses = pytest.mark.parametrize("case", PROXY_LOSSES, ids=lambda case: case.name)
@@ -40,6 +42,23 @@ def build_anyhow(loss_class, num_classes):
 def test_finds_the_proxies(case):
     loss = case.build(5, 8)
     assert torch.equal(find_binding(loss).proxies(loss), case.proxies(loss))
+
+
+@all_losses
+def test_proxies_of_a_loss_bare_and_wrapped(case):
+    loss = case.build(5, 8)
+    for outer in (loss, SynthesisLoss(loss, ProxySynthesis()), DistributedLossWrapper(loss)):
+        proxies = proxies_of(outer)
+        assert torch.equal(proxies, case.proxies(loss))
+        assert proxies.data_ptr() == getattr(loss, case.weight).data_ptr(), "no copy"
+    twice = DistributedLossWrapper(SynthesisLoss(loss, ProxySynthesis()))
+    assert torch.equal(proxies_of(twice), case.proxies(loss))
+
+
+def test_proxies_of_a_loss_that_has_none():
+    for loss in (losses.TripletMarginLoss(), SynthesisLoss(losses.TripletMarginLoss(), None)):
+        with pytest.raises(ValueError, match="proxies_of needs .* where TripletMarginLoss keeps"):
+            proxies_of(loss)
 
 
 @all_losses
