@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import normalize
 
 from .._checks import expect, is_integer, is_number
 from ..functional import random_frame, random_signs, row_order, spherical_expansion
@@ -127,13 +126,20 @@ class SphericalEmbeddingExpansion(BaseAugmenter):
 def _nearest_centers(rows: Tensor, labels: Tensor, proxies: Tensor) -> tuple[Tensor, Tensor]:
     """Return the nearest centre of each row's class, [B, D], and its cosine, detached, [B]."""
     centers = proxies.index_select(0, labels)
-    with torch.no_grad():
-        units = normalize(centers.to(rows.dtype), dim=-1)
-        if centers.ndim == 2:
-            return centers, (normalize(rows) * units).sum(dim=1)
-        cosine, nearest = torch.einsum("bd,bkd->bk", normalize(rows), units).max(dim=1)
-    chosen = centers[torch.arange(len(rows), device=rows.device), nearest]
-    return chosen, cosine
+    if centers.ndim == 2:
+        return centers, _cosines(rows, centers.unsqueeze(1)).squeeze(1)
+    cosine, nearest = _cosines(rows, centers).max(dim=1)
+    return centers[torch.arange(len(rows), device=rows.device), nearest], cosine
+
+
+@torch.no_grad()
+def _cosines(rows: Tensor, centers: Tensor) -> Tensor:
+    """Return the cosines of rows, [B, D], to centres of their own, [B, K, D]."""
+    centers = centers.to(rows.dtype)
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(1e-12)
+    norms = norms * torch.linalg.vector_norm(centers, dim=2).clamp_min(1e-12)
+    # Divided once: unit vectors in double precision take longer than all the rest.
+    return torch.einsum("bd,bkd->bk", rows, centers) / norms
 
 
 def _values_to_check(fraction: float | Schedule) -> list[Any]:
