@@ -49,7 +49,10 @@ def _curves(curves: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     for panel, (_, members) in zip(axes, panels.items(), strict=False):
         for i, variant in enumerate(members["variant"]):
             _curve(panel, curves[curves["variant"].eq(variant)], i, variant)
-        panel.legend(frameon=False, loc="lower right", fontsize="small")
+        if len(members) > 1:
+            panel.legend(frameon=False, loc="lower right", fontsize="small")
+        else:
+            panel.set_title(variant, fontsize="small")
         panel.grid(alpha=0.3)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     for panel in axes[len(panels) :]:
@@ -66,7 +69,9 @@ def _curve(panel: Axes, runs: pd.DataFrame, index: int, label: str) -> None:
     colour = COLOURS[index % len(COLOURS)]
     marker = MARKERS[index % len(MARKERS)]
     panel.plot(means.index, means, color=colour, marker=marker, markersize=3, label=label)
-    panel.fill_between(means.index, means - widths, means + widths, color=colour, alpha=0.15, lw=0)
+    # Few seeds have wide intervals, and no share is below 0% or above 100%.
+    low, high = (means - widths).clip(lower=0), (means + widths).clip(upper=100)
+    panel.fill_between(means.index, low, high, color=colour, alpha=0.15, lw=0)
 
 
 def _differences(compared: pd.DataFrame) -> Figure:
