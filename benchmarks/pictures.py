@@ -77,8 +77,11 @@ def draw(runs: pd.DataFrame, baselines: Mapping[str, str | None], folder: Path) 
 
 
 def _embed(parts: Parts, rows: Tensor) -> tuple[Tensor, Tensor]:
+    # Not the sharing tester: in a run of several processes only one draws pictures.
     tester = GlobalEmbeddingSpaceTester(
-        batch_size=256, dataloader_num_workers=0, data_device=parts.device
+        batch_size=256,
+        dataloader_num_workers=parts.run.data.workers,
+        data_device=parts.device,
     )
     models = parts.models["trunk"], parts.models.get("embedder")
     embeddings, labels = tester.get_all_embeddings(Subset(parts.seen, rows.tolist()), *models)
