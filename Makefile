@@ -35,6 +35,7 @@ dist: $(READY)
 
 # The stamp is newer than what it was made from, so a second call installs nothing.
 $(READY): setup.cfg pyproject.toml constraints.txt
+	@echo "Installing into $(VENV), which takes some minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmark,dev]"

@@ -48,7 +48,8 @@ def test_a_users_own_folder_is_compared_by_editing_one_file(root, tmp_path, caps
     assert "proxy_anchor+see" in capsys.readouterr().out
     summary = pd.read_csv(tmp_path / "runs" / "mine" / "summary.csv")
     assert summary["variant"].tolist() == [
-        *("raw_pixels", "proxy_anchor", "proxy_anchor+ps", "proxy_anchor+see")
+        *("raw_pixels", "proxy_nca", "proxy_nca+ps"),
+        *("proxy_anchor", "proxy_anchor+ps", "proxy_anchor+see"),
     ]
     assert summary["precision_at_1"].iloc[0] == 100, "pixels tell these classes apart"
 
