@@ -100,6 +100,9 @@ def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Compariso
                 if future.exception() is not None:
                     failures[f"{run.variant}, seed {run.seed}"] = future.exception()
         except KeyboardInterrupt:
+            # It may have come to this process alone; what the others are at is resumed.
+            for worker in multiprocessing.active_children():
+                worker.terminate()
             pool.shutdown(cancel_futures=True)
             raise
         epochs.put(None)

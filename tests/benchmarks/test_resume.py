@@ -129,6 +129,27 @@ def test_the_workers_of_a_killed_comparison_end_too(killed):
     raise AssertionError("the worker is still there")
 
 
+def test_an_interrupt_of_the_main_process_alone_stops_all(tmp_path):
+    config = tmp_path / "letters.yaml"
+    loss = SETTINGS.index("    loss:")
+    settings = (
+        SETTINGS[:loss].replace("epochs: 4", "epochs: 100000") + "    loss: {ProxyNCALoss: {}}"
+    )
+    config.write_text(f"{settings}\nresults: {tmp_path}/runs\n")
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", "compare", str(config)],
+        env=os.environ | {"PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not list(tmp_path.glob("runs/*/*/*/checkpoint.pt")):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Stopped. The same command goes on" in message
+
+
 def has_ended(pid: int) -> bool:
     try:
         os.kill(pid, 0)
