@@ -1,7 +1,7 @@
 """Glyphs: letters of five scripts, drawn from the DejaVu fonts that come with matplotlib."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -57,9 +57,11 @@ class Glyphs(ImageClasses):
         split: "train", "val", "trainval" (both together) or "test".
         seed: of the distortions.
         transform: applied to each batch of images, see ImageClasses.
+        num_classes: so many letters of the split, spread evenly over it; all of them by default.
+        test_scripts: those whose letters are the test set; the others' train and validate.
 
     Raises:
-        ValueError: if there is no such split.
+        ValueError: if there is no such split, script or number of letters.
 
     Example:
         >>> len(Glyphs("test").class_names)
@@ -71,23 +73,42 @@ class Glyphs(ImageClasses):
         split: str = "train",
         seed: int = 0,
         transform: Callable[[Tensor], Tensor] | None = None,
+        num_classes: int | None = None,
+        test_scripts: Sequence[str] = ("Greek", "Cyrillic", "Armenian", "Georgian"),
     ) -> None:
         check_split(split)
-        letters = _letters(split)
+        letters = _some_of(_letters(split, test_scripts), num_classes)
         images = _draw_alphabet(seed)[[_ALPHABET.index(letter) for letter in letters]]
         labels = torch.arange(len(letters)).repeat_interleave(images.shape[1])
         super().__init__(images.flatten(0, 1)[:, None] / 255, labels, letters, transform)
 
 
-def _letters(split: str) -> str:
-    latin = LETTERS["Latin"]
-    held_out = latin[4::5]
+def _letters(split: str, test_scripts: Sequence[str]) -> str:
+    unknown = set(test_scripts) - set(LETTERS)
+    if unknown or len(set(test_scripts)) == len(LETTERS):
+        raise ValueError(
+            f"Expected argument `test_scripts` to be some of {', '.join(LETTERS)}, not all, "
+            f"but got {list(test_scripts)}."
+        )
+    known = "".join(LETTERS[script] for script in LETTERS if script not in test_scripts)
+    held_out = known[4::5]
     return {
-        "train": "".join(letter for letter in latin if letter not in held_out),
+        "train": "".join(letter for letter in known if letter not in held_out),
         "val": held_out,
-        "trainval": latin,
-        "test": "".join(letters for script, letters in LETTERS.items() if script != "Latin"),
+        "trainval": known,
+        "test": "".join(LETTERS[script] for script in LETTERS if script in test_scripts),
     }[split]
+
+
+def _some_of(letters: str, number: int | None) -> str:
+    if number is None:
+        return letters
+    if not 1 <= number <= len(letters):
+        raise ValueError(
+            f"Expected argument `num_classes` to be from 1 to {len(letters)}, the letters of the "
+            f"split, but got {number}."
+        )
+    return "".join(letters[rank * len(letters) // number] for rank in range(number))
 
 
 @lru_cache(maxsize=1)

@@ -45,9 +45,10 @@ def test_latin_letters_train_and_every_fifth_of_them_validates():
     assert "".join(Glyphs("test").class_names) == "".join([*LETTERS.values()][1:])
 
 
-def test_training_validation_and_test_letters_are_disjoint():
+@pytest.mark.parametrize("scripts", [{}, {"test_scripts": ["Georgian"]}])
+def test_training_validation_and_test_letters_are_disjoint(scripts):
     train, val, trainval, test = (
-        {*Glyphs(split).class_names} for split in ("train", "val", "trainval", "test")
+        {*Glyphs(split, **scripts).class_names} for split in ("train", "val", "trainval", "test")
     )
     assert not train & val
     assert train | val == trainval
@@ -63,9 +64,36 @@ def test_a_letter_has_the_same_images_in_every_split():
     )
 
 
-def test_an_unknown_split_is_refused():
-    with pytest.raises(ValueError, match="`split`.*'valid'"):
-        Glyphs("valid")
+def test_other_scripts_can_be_the_test_set():
+    test = Glyphs("test", test_scripts=["Georgian", "Greek"])
+    assert "".join(test.class_names) == LETTERS["Greek"] + LETTERS["Georgian"]
+    assert len(Glyphs("train", test_scripts=["Georgian"]).class_names) == 233
+    assert len(Glyphs("val", test_scripts=["Georgian"]).class_names) == 58
+
+
+@pytest.mark.parametrize("number", [1, 50, 150, 151])
+def test_fewer_letters_are_spread_evenly_over_the_split(number):
+    train, some = Glyphs("train"), Glyphs("train", num_classes=number)
+    places = [train.class_names.index(letter) for letter in some.class_names]
+    assert len(places) == number
+    gaps = [b - a for a, b in zip(places, [*places[1:], 151], strict=True)]
+    assert max(gaps) - min(gaps) <= 1
+    assert some.labels.bincount().tolist() == [IMAGES] * number
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "valid"}, "`split`.*'valid'"),
+        ({"num_classes": 0}, "`num_classes`.*from 1 to 151.*got 0"),
+        ({"num_classes": 152}, "`num_classes`.*from 1 to 151.*got 152"),
+        ({"test_scripts": ["Latin", "Runes"]}, "`test_scripts`.*Georgian.*Runes"),
+        ({"test_scripts": list(LETTERS)}, "`test_scripts`.*not all"),
+    ],
+)
+def test_what_there_is_not_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Glyphs(**options)
 
 
 def test_the_seed_decides_the_images():

@@ -196,6 +196,26 @@ def test_plain_losses_and_methods_are_tuned_alike(data):
     assert trials["plain"] == trials["ps"] == trials["see"]
 
 
+def test_see_is_compared_at_three_dimensions_with_few_and_with_many_classes():
+    ways = set()
+    for classes in (50, 200, 233):
+        comparison = shipped(CONFIGS / "studies" / f"glyphs_see_{classes}_classes.yaml")
+        assert comparison.baselines == {
+            name: name.removesuffix("+see") if name.endswith("+see") else None
+            for size in (16, 64, 256)
+            for name in (f"proxy_anchor_{size}d", f"proxy_anchor_{size}d+see")
+        }
+        assert {run.seed for run in comparison.runs} == set(range(10))
+        data = comparison.runs[0].data
+        counts = [len(build(split).class_names) for split in (data.train, data.val, data.test)]
+        assert counts == [classes, 58, 36]
+        for run in comparison.variants:
+            size = run.variant.removeprefix("proxy_anchor_").removesuffix("+see")
+            assert f"{run.model.embedder['LinearEmbedder']['embedding_size']}d" == size
+        ways.add(str([(run.loss, run.optimizers, run.model) for run in comparison.variants]))
+    assert len(ways) == 1, "the same but for the classes"
+
+
 # ---------------------------------------------------------------------- baselines
 
 
