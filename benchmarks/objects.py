@@ -63,7 +63,8 @@ def build(value: Any, path: str = "", /, **offered: Any) -> Any:
             gets those that its constructor takes and the settings leave out.
 
     Raises:
-        SettingsError: if a constructor raises anything; the message is its own, after the path.
+        SettingsError: if a constructor raises anything (the message is its own, after the path),
+            or settings contradict the embedding_size that is offered.
 
     Example:
         >>> loss = build({"ProxyNCALoss": {"softmax_scale": 9}}, num_classes=5, embedding_size=8)
@@ -82,6 +83,12 @@ def build(value: Any, path: str = "", /, **offered: Any) -> Any:
     arguments = {
         key: build(item, f"{path}.{key}", **offered) for key, item in (given or {}).items()
     }
+    size = offered.get("embedding_size")
+    if arguments.get("embedding_size", size) != size:
+        raise SettingsError(
+            f"{path}.embedding_size: expected {size}, the `embedding_size` of the run, but got "
+            f"{arguments['embedding_size']}. Leave it out here, and set that one."
+        )
     known, _ = keywords(factory)
     arguments = {key: offered[key] for key in known & offered.keys()} | arguments
     try:

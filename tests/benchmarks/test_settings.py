@@ -211,8 +211,10 @@ def test_see_is_compared_at_three_dimensions_with_few_and_with_many_classes():
         assert counts == [classes, 58, 36]
         for run in comparison.variants:
             size = run.variant.removeprefix("proxy_anchor_").removesuffix("+see")
-            assert f"{run.model.embedder['LinearEmbedder']['embedding_size']}d" == size
-        ways.add(str([(run.loss, run.optimizers, run.model) for run in comparison.variants]))
+            assert f"{run.embedding_size}d" == size
+        ways.add(
+            str([(run.loss, run.optimizers, run.embedding_size) for run in comparison.variants])
+        )
     assert len(ways) == 1, "the same but for the classes"
 
 
@@ -365,6 +367,14 @@ def test_what_a_constructor_says_is_told_with_the_place():
     place = "loss.SynthesisLoss.augmenter.ProxySynthesis: Expected argument `alpha` .* -1"
     with pytest.raises(SettingsError, match=place):
         build(wrong, "loss")
+
+
+def test_a_part_of_another_embedding_size_than_the_run_is_refused():
+    model = {"LinearEmbedder": {"in_features": 8, "embedding_size": 16}}
+    with pytest.raises(SettingsError, match=r"^model.embedder.*embedding_size: .* 64, .* got 16"):
+        build(model, "model.embedder", embedding_size=64)
+    assert build(model, "model.embedder", embedding_size=16).out_features == 16
+    assert build(model).out_features == 16
 
 
 def test_objects_hold_objects():
