@@ -84,7 +84,7 @@ def build(value: Any, path: str = "", /, **offered: Any) -> Any:
         key: build(item, f"{path}.{key}", **offered) for key, item in (given or {}).items()
     }
     size = offered.get("embedding_size")
-    if arguments.get("embedding_size", size) != size:
+    if size is not None and arguments.get("embedding_size", size) != size:
         raise SettingsError(
             f"{path}.embedding_size: expected {size}, the `embedding_size` of the run, but got "
             f"{arguments['embedding_size']}. Leave it out here, and set that one."

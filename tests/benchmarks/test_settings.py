@@ -354,7 +354,9 @@ def test_optional_packages_are_imported_for_names_that_nothing_else_has(tmp_path
     (vision / "__init__.py").write_text("raise RuntimeError('not built for this torch')")
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("timm", "timm.models", "torchvision"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+        # Set before it is deleted, so that it is undone where there was none, too.
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delitem(sys.modules, name)
     assert find("ProxyNCALoss") is losses.ProxyNCALoss
     assert "timm" not in sys.modules
     assert type(build({"TinyNet": {}})).__name__ == "TinyNet"
@@ -414,7 +416,7 @@ def test_a_regularizer_inside_a_loss_gets_what_the_runner_knows():
     loss = build(
         {
             "ProxyNCALoss": {
-                "embedding_size": 4,
+                "num_classes": 7,
                 "embedding_regularizer": {"SynthesisRegularizer": {"augmenter": see}},
             }
         },
@@ -423,7 +425,7 @@ def test_a_regularizer_inside_a_loss_gets_what_the_runner_knows():
         num_steps=30,
         collect_stats=True,
     )
-    assert loss.proxies.shape == (5, 4), "what the settings say goes first"
+    assert loss.proxies.shape == (7, 8), "what the settings say goes first"
     assert isinstance(loss.embedding_regularizer, SynthesisRegularizer)
     augmenter = loss.embedding_regularizer.augmenter
     assert augmenter.fraction.num_steps == 30
