@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import pml_synthesis
-from docs.extensions import losses_page
+from docs.extensions import losses_page, tables
 from pml_synthesis import functional
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +76,19 @@ def test_pictures_are_drawn_by_their_script(tmp_path):
     drawn = {path.name for path in tmp_path.iterdir()}
     assert drawn == {"methods.svg", "proxy_synthesis.svg", "spherical_embedding_expansion.svg"}
     assert all((script.parent / name).exists() for name in drawn)
+
+
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
+def test_tables_of_figures_are_those_of_the_results(page):
+    text = page.read_text()
+    assert text.count("<!-- table: ") == len(tables.TABLE.findall(text))
+    assert tables.fill(text) == text, "make them again: python -m docs.extensions.tables"
+
+
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
+def test_means_with_intervals_in_the_text_are_those_of_the_results(page):
+    written = re.findall(r"-?\d+\.\d ± \d+\.\d", page.read_text())
+    assert set(written) <= tables.figures()
 
 
 @pytest.mark.filterwarnings("ignore")

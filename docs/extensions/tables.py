@@ -1,0 +1,276 @@
+"""Writes the tables of the pages from the results in docs/results.
+
+python -m docs.extensions.tables
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+
+MAP = "mean_average_precision_at_r"
+DATA = {
+    "omniglot_augmented": "Omniglot, augmented",
+    "omniglot": "Omniglot, as it is",
+    "glyphs": "Glyphs",
+}
+LOSSES = {"norm_softmax": "norm-softmax", "proxy_nca": "Proxy-NCA", "proxy_anchor": "Proxy-Anchor"}
+METHODS = {"ps": "PS", "see": "SEE", "see_grad": "SEE with gradient"}
+SCALES = {"norm_softmax": ("2.5", "5", "10", "20"), "proxy_anchor": ("5", "8", "16", "32")}
+CLASSES, SIZES = (50, 200, 233), (16, 64, 256)
+Row = Iterable[str]
+
+
+def fill(text: str) -> str:
+    """Return a page with its tables made anew."""
+    return TABLE.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+
+
+def figures() -> set[str]:
+    """Return every "mean ± interval" of the results, as the pages write them."""
+    written = set()
+    for path in RESULTS.glob("*/summary.csv"):
+        for _, row in summary(path.parent.name).iterrows():
+            written |= {value(row), value(row, "precision_at_1"), gain(row).strip("*+")}
+    return written
+
+
+@cache
+def summary(study: str) -> pd.DataFrame:
+    """Return the statistics of a study, by variant, in percent."""
+    return pd.read_csv(RESULTS / study / "summary.csv").set_index("variant")
+
+
+def value(row: pd.Series, metric: str = MAP) -> str:
+    """Write the mean and the interval of a variant; a variant that is not trained has none."""
+    mean, interval = row[metric], row[f"{metric}_interval"]
+    return f"{mean:.1f}" if not interval > 1e-9 else f"{mean:.1f} ± {interval:.1f}"
+
+
+def gain(row: pd.Series) -> str:
+    """Write the difference from the baseline, in bold where it is called better or worse."""
+    if not row.get("pairs"):
+        return ""
+    text = f"{row[f'{MAP}_difference']:+.1f} ± {row[f'{MAP}_difference_interval']:.1f}"
+    return f"**{text}**" if row["verdict"] in ("better", "worse") else text
+
+
+def _table(head: Row, rows: Iterable[Row]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "|" + "|".join(f" {cell} " if cell else " " for cell in line) + "|" for line in lines
+    )
+
+
+def _linked(study: str, text: str) -> str:
+    """Link the last word of a text to the page of a study."""
+    *first, last = text.split(", ")
+    return ", ".join([*first, f"[{last}](results/{study}/summary.md)"])
+
+
+# --------------------------------------------------------------------- settings of the papers
+
+
+def _paper() -> str:
+    head = ["", *(_linked(f"{data}_paper", name) for data, name in DATA.items())]
+    rows = [
+        [
+            f"{loss} + {method}",
+            *(gain(summary(f"{data}_paper").loc[f"{key}+{by}"]) for data in DATA),
+        ]
+        for key, loss in LOSSES.items()
+        for by, method in METHODS.items()
+    ]
+    return _table(head, rows)
+
+
+def _advice() -> str:
+    advice = {
+        "Proxy-NCA, or a softmax loss at a high scale | Proxy Synthesis": ["proxy_nca+ps"],
+        "norm-softmax at a low scale | Proxy Synthesis, without great hopes": ["norm_softmax+ps"],
+        "Proxy-Anchor | SEE, without great hopes": ["proxy_anchor+see"],
+        "Proxy-Anchor | not Proxy Synthesis": ["proxy_anchor+ps"],
+        "Proxy-NCA, norm-softmax | not SEE at the released weight": [
+            "proxy_nca+see",
+            "norm_softmax+see",
+        ],
+        "CosFace, ArcFace, SoftTriple, SphereFace, P2SGrad, ... | measure it": [],
+        "pair losses | [`SymmetricalSynthesis`](augmenters/symmetrical_synthesis.md), and measure "
+        "it: they keep no proxies for the other two": [],
+    }
+    rows = [
+        [
+            what,
+            *(
+                ", ".join(gain(summary(f"{data}_paper").loc[name]) for name in names) or "not run"
+                for data in DATA
+            ),
+        ]
+        for what, names in advice.items()
+    ]
+    return _table(["your loss", "try", *DATA.values()], rows)
+
+
+def _readme() -> str:
+    study = summary("omniglot_augmented_paper")
+    names = {"raw_pixels": "raw pixels", "untrained_trunk": "untrained network"}
+    for key, loss in LOSSES.items():
+        names |= {key: loss, f"{key}+ps": f"{loss} + PS", f"{key}+see": f"{loss} + SEE"}
+    rows = []
+    for variant, name in names.items():
+        row = study.loc[variant]
+        against = f"{gain(row)}: {row['verdict']}" if gain(row) else ""
+        rows.append([name, value(row, "precision_at_1"), value(row), against.replace("*", "")])
+    return _table(["", "P@1", "MAP@R", "MAP@R against the plain loss"], rows)
+
+
+# ----------------------------------------------------------------------------- tuned alike
+
+
+def _tuned() -> str:
+    rows = []
+    for key in ("norm_softmax", "proxy_anchor"):
+        studies = [summary(f"{data}_tuned") for data in DATA]
+        rows.append([f"{LOSSES[key]}, tuned", *(value(study.loc[key]) for study in studies)])
+        for by in ("ps", "see"):
+            gains = (gain(study.loc[f"{key}+{by}"]) for study in studies)
+            rows.append([f"{METHODS[by]}, tuned, adds", *gains])
+    head = ["MAP@R", *(_linked(f"{data}_tuned", name) for data, name in DATA.items())]
+    return _table(head, rows)
+
+
+def _trials() -> str:
+    kinds = ("plain", "ps", "see")
+    rows = []
+    for data, name in DATA.items():
+        for key in ("norm_softmax", "proxy_anchor"):
+            before = f"{name}: " if key == "norm_softmax" else ""
+            best = (_best_trial(f"{data}_tune_{kind}", key) for kind in kinds)
+            rows.append([before + LOSSES[key], *best])
+        tables = (f"[table](results/{data}_tune_{kind}/summary.md)" for kind in kinds)
+        rows.append(["all trials", *tables])
+    return _table(["", "plain", "PS", "SEE"], rows)
+
+
+def _best_trial(study: str, loss: str) -> str:
+    trials = summary(study)[MAP].filter(like=loss)
+    settings = trials.idxmax().removeprefix(f"{loss}_").replace("_", " ")
+    # "scale 5 alpha 0.4 mu 1.0" in pairs.
+    words = re.sub(r"\.0\b", "", settings.replace("expansions", "K")).split()
+    pairs = [" ".join(words[i : i + 2]) for i in range(0, len(words), 2)]
+    return f"{trials.max():.1f}: {', '.join(pairs)}"
+
+
+# ------------------------------------------------------------------------------- by scale
+
+
+def _scales() -> str:
+    study = summary("omniglot_augmented_ps_by_scale")
+    tables = []
+    for loss, scales in SCALES.items():
+        variants = [f"{loss}_scale_{scale}" for scale in scales]
+        alone = ["alone", *(value(study.loc[variant]) for variant in variants)]
+        added = ["PS adds", *(gain(study.loc[f"{variant}+ps"]) for variant in variants)]
+        tables.append(_table([f"{LOSSES[loss]}, scale", *scales], [alone, added]))
+    return "\n\n".join(tables)
+
+
+def _trial_scales() -> str:
+    tables = []
+    for loss, scales in SCALES.items():
+        rows = [
+            [name, *(_trial_gain(data, loss, scale) for scale in scales)]
+            for data, name in DATA.items()
+        ]
+        tables.append(_table([f"{LOSSES[loss]}, scale", *scales], rows))
+    return "\n\n".join(tables)
+
+
+def _trial_gain(data: str, loss: str, scale: str) -> str:
+    """Write what PS adds to a trial, and the lowest and the highest of its seeds."""
+    plain, mixed = (
+        pd.read_csv(RESULTS / f"{data}_tune_{kind}" / "results.csv").set_index(["variant", "seed"])
+        for kind in ("plain", "ps")
+    )
+    rate = summary(f"{data}_tune_plain")[MAP].filter(like=loss).idxmax().split("_rate_")[1]
+    before = plain.loc[f"{loss}_scale_{scale}_rate_{rate}", MAP]
+    after = mixed.loc[f"{loss}_scale_{scale}_alpha_0.4_mu_1.0", MAP]
+    gains = 100 * (after - before)
+    return f"{gains.mean():+.1f} ({gains.min():+.1f}, {gains.max():+.1f})"
+
+
+# --------------------------------------------------------------------- classes and dimensions
+
+
+def _classes() -> str:
+    rows = []
+    for classes in CLASSES:
+        study, cells = summary(f"glyphs_see_{classes}_classes"), []
+        for size in SIZES:
+            variant = f"proxy_anchor_{size}d"
+            cells += [value(study.loc[variant]), gain(study.loc[f"{variant}+see"])]
+        rows.append([f"[{classes}](results/glyphs_see_{classes}_classes/summary.md)", *cells])
+    columns = (column for size in SIZES for column in (f"{size} dimensions", "SEE adds"))
+    return _table(["training classes", *columns], rows)
+
+
+# --------------------------------------------------------------------------------- speed
+
+
+def _speed() -> pd.DataFrame:
+    return pd.read_csv(RESULTS / "speed" / "speed.csv")
+
+
+def _steps() -> str:
+    steps = _speed().query("what == 'PS step'")
+    first = list(steps["loss"].unique()[:4])
+    rows = []
+    for (batch, dim, classes), of_size in steps.groupby(["B", "D", "C"], sort=False):
+        for against, name in {"plain-big": f"{batch}, {dim}, {classes:,}", "bare": ""}.items():
+            ratios = of_size.query("against == @against").set_index("loss")["ratio"]
+            rows.append([name, f"against {against}", *(f"{ratios[loss]:.2f}" for loss in first)])
+    return _table(["B, D, C", "", *first], rows)
+
+
+def _other_losses() -> str:
+    steps = _speed().query("what == 'PS step' and C == 11318 and against == 'plain-big'")[4:]
+    return _table(steps["loss"], [[f"{ratio:.2f}" for ratio in steps["ratio"]]])
+
+
+def _rows() -> str:
+    made = _speed().query("against == 'per-row'")
+    names = "Proxy Synthesis, B, D, C = 128, 512, 98", "SEE, all of B = 180 rows, D = 512, K = 8"
+    rows = [
+        [name, f"{row.ours:.2f} ms", f"{row.theirs:.1f} ms", f"{1 / row.ratio:.0f} times"]
+        for name, row in zip(names, made.itertuples(), strict=True)
+    ]
+    return _table(["", "ours", "per-row", "faster"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "paper": _paper,
+    "advice": _advice,
+    "readme": _readme,
+    "tuned": _tuned,
+    "trials": _trials,
+    "scales": _scales,
+    "trial_scales": _trial_scales,
+    "classes": _classes,
+    "speed_steps": _steps,
+    "speed_losses": _other_losses,
+    "speed_rows": _rows,
+}
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(fill(page.read_text()))
