@@ -202,7 +202,7 @@ def test_functions_keep_what_is_not_finite_to_its_row(batch, size, weight, seed)
     assert mixed.dtype == x.dtype and mixed[finite].isfinite().all()
     assert not mixed[~finite].isfinite().all(dim=1).any()
     if size < dim:
-        frame, signs = random_frame(size + 1, dim, draws), random_signs(len(x), dim, draws)
+        frame, signs = random_frame(size - 1, dim - 2, draws), random_signs(len(x), dim, draws)
         points = spherical_expansion(x, p[y], frame, signs)
         assert points.dtype == x.dtype and points.shape == (len(x), size, dim)
         assert points[finite].isfinite().all()

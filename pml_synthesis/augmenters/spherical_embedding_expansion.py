@@ -90,26 +90,26 @@ class SphericalEmbeddingExpansion(BaseAugmenter):
         expect(size < dim, "num_expansions", f"less than the embedding size, {dim}", size)
         fraction = self.fraction(self.step) if callable(self.fraction) else self.fraction
         _expect_fraction(fraction)
-        num_seeds = round(fraction * batch_size)
+        num_expanded = round(fraction * batch_size)
 
         direction = torch.randn(dim, dtype=torch.float64, generator=generator)
-        frame = random_frame(size + 1, dim, generator)
-        signs = random_signs(num_seeds, dim, generator)
+        frame = random_frame(size - 1, dim - 2, generator)
+        signs = random_signs(num_expanded, dim, generator)
 
         rows = embeddings.detach().to(finest_dtype(embeddings.device))
         centers, cosines = _nearest_centers(rows, labels, proxies)
         order = row_order(rows, labels, direction)
-        aligned = cosines[order].argsort(descending=True, stable=True)[:num_seeds]
-        seeds = order[aligned.sort().values]
+        aligned = cosines[order].argsort(descending=True, stable=True)[:num_expanded]
+        expanded = order[aligned.sort().values]
 
-        z, w = embeddings.index_select(0, seeds), centers.index_select(0, seeds)
+        z, w = embeddings.index_select(0, expanded), centers.index_select(0, expanded)
         if self.detach:
             z, w = z.detach(), w.detach()
         if self.collect_stats:
             self.current_fraction = fraction
-            self.num_rows = num_seeds * size
-            self.mean_cosine = cosines[seeds].mean().item() if num_seeds else 0.0
-        source = seeds.repeat_interleave(size)
+            self.num_rows = num_expanded * size
+            self.mean_cosine = cosines[expanded].mean().item() if num_expanded else 0.0
+        source = expanded.repeat_interleave(size)
         return SyntheticBatch(
             embeddings=spherical_expansion(z, w, frame, signs).flatten(0, 1),
             labels=labels[source],
@@ -139,7 +139,7 @@ def _cosines(rows: Tensor, centers: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(1e-12)
     norms = norms * torch.linalg.vector_norm(centers, dim=2).clamp_min(1e-12)
     # Divided once: unit vectors in double precision take longer than all the rest.
-    return torch.einsum("bd,bkd->bk", rows, centers) / norms
+    return (rows.unsqueeze(1) * centers).sum(dim=2) / norms
 
 
 def _values_to_check(fraction: float | Schedule) -> list[Any]:

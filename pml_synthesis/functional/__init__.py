@@ -1,14 +1,13 @@
 """The geometry as pure functions of (tensors, draws)."""
 
+from .expansion import spherical_expansion
 from .interpolation import interpolate, mix_units
 from .ordering import row_order
-from .orthonormal import align, orthonormal_completion, random_frame, random_signs
+from .orthonormal import orthonormal_completion, random_frame, random_signs
 from .pairing import class_distinct_pairs, class_sharing_pairs
 from .simplex import simplex_vertices
-from .spherical_expansion import spherical_expansion
 
 __all__ = [
-    "align",
     "class_distinct_pairs",
     "class_sharing_pairs",
     "interpolate",

@@ -1,7 +1,10 @@
 """Orthonormal directions beside two given ones, without a factorisation per row."""
 
+import math
+
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from .._checks import expect
 
@@ -45,71 +48,13 @@ def random_signs(rows: int, dim: int, generator: Generator) -> Tensor:
         >>> random_signs(1, 3, torch.Generator().manual_seed(0)).abs()
         tensor([[1., 1., 1.]])
     """
-    bits = torch.randint(2, (rows, dim), dtype=torch.int8, generator=generator)
-    return (2 * bits - 1).to(torch.float32)
+    # Eight at a time, since each draw takes as long as all the rest.
+    octets = math.ceil(rows * dim / 8)
+    drawn = torch.randint(256, (octets,), dtype=torch.int32, generator=generator)
+    return _SIGNS_OF_BYTE.index_select(0, drawn).flatten()[: rows * dim].view(rows, dim)
 
 
-def align(vectors: Tensor, frame: Tensor, signs: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    r"""Turn vectors, row by row, by the orthogonal map of a frame onto two directions.
-
-    For each row, the coordinates of the frame :math:`q_0, q_1` and of the vectors are first
-    multiplied by the signs of that row, which keeps all angles and gives each row other directions.
-    Two Householder reflections follow,
-
-    .. math:: H_1: q_0 \mapsto \pm w, \qquad H_2: H_1 q_1 \mapsto \pm u, \quad H_2 w = w
-
-    each with the sign that avoids cancellation. What is orthogonal to :math:`q_0, q_1` comes out
-    orthogonal to w and u.
-
-    Args:
-        vectors: [N, D].
-        frame: two orthonormal vectors q_0, q_1, [2, D].
-        signs: +1 or -1, [B, D].
-        first: w, unit vectors, [B, D].
-        second: u, unit vectors orthogonal to w, or zero where any such vector will do, [B, D].
-
-    Returns:
-        The turned vectors, [B, N, D].
-
-    Example:
-        >>> axes = torch.eye(3)
-        >>> align(axes[2:], axes[:2], torch.ones(1, 3), first=axes[1:2], second=axes[2:]).abs()
-        tensor([[[1., 0., 0.]]])
-    """
-    along, mirrors = reflections(vectors, frame, signs, first, second)
-    taken = torch.stack(along, dim=2), torch.stack(mirrors, dim=1)
-    # In place: it is the large tensors that take time.
-    return (vectors * signs.unsqueeze(1)).baddbmm_(*taken, alpha=-1)
-
-
-def reflections(
-    vectors: Tensor, frame: Tensor, signs: Tensor, first: Tensor, second: Tensor
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    r"""Return what the two reflections of :func:`align` take from vectors with the signs of a row.
-
-    .. math:: H_2 H_1 x = x - a_1 h_1 - a_2 h_2
-
-    Args:
-        vectors: [N, D].
-        frame: as in :func:`align`.
-        signs: as in :func:`align`.
-        first: as in :func:`align`.
-        second: as in :func:`align`.
-
-    Returns:
-        a_1 and a_2, [B, N], and h_1 and h_2, [B, D].
-    """
-    q0, q1 = frame
-    first_mirror = _mirror(q0 * signs, first)
-    turned_q1 = q1 * signs
-    turned_q1 = turned_q1.addcmul(_inner(turned_q1, first_mirror), first_mirror, value=-1)
-    second_mirror = _mirror(turned_q1, second)
-
-    # Both reflections at once: x - (x h) h, then the same with the second h.
-    along_first = (signs * first_mirror) @ vectors.T
-    along_second = (signs * second_mirror) @ vectors.T
-    along_second = along_second - along_first * _inner(first_mirror, second_mirror)
-    return (along_first, along_second), (first_mirror, second_mirror)
+_SIGNS_OF_BYTE = 1.0 - 2 * ((torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1)
 
 
 def orthonormal_completion(first: Tensor, second: Tensor, frame: Tensor, signs: Tensor) -> Tensor:
@@ -117,10 +62,19 @@ def orthonormal_completion(first: Tensor, second: Tensor, frame: Tensor, signs: 
 
     .. math:: u_2, \dots, u_K \quad\text{orthonormal, and orthogonal to } w \text{ and } u_1
 
+    Two Householder reflections,
+
+    .. math:: H_1: e_0 \mapsto \pm w, \qquad H_2: H_1 e_1 \mapsto \pm u_1, \quad H_2 w = w
+
+    each with the sign that avoids cancellation, carry all that is orthogonal to the first two axes
+    to what is orthogonal to w and u_1. There they carry a frame that is drawn for the batch, with
+    coordinates multiplied by the signs of the row, which keeps all angles and gives each row
+    directions of its own.
+
     Args:
         first: w, unit vectors, [B, D].
         second: u_1, unit vectors orthogonal to w, [B, D].
-        frame: K + 1 orthonormal vectors, [K + 1, D], as by :func:`random_frame`: the draw.
+        frame: K - 1 orthonormal vectors, [K - 1, D - 2], as by :func:`random_frame`: the draw.
         signs: +1 or -1, [B, D], as by :func:`random_signs`: the draw.
 
     Returns:
@@ -128,21 +82,71 @@ def orthonormal_completion(first: Tensor, second: Tensor, frame: Tensor, signs: 
 
     Example:
         >>> axes = torch.eye(3)
-        >>> orthonormal_completion(axes[:1], axes[1:2], axes, torch.ones(1, 3)).abs()
-        tensor([[[0., 0., 1.]]])
+        >>> orthonormal_completion(axes[:1], axes[2:], torch.ones(1, 1), torch.ones(1, 3)).abs()
+        tensor([[[0., 1., 0.]]])
     """
-    return align(frame[2:], frame[:2], signs, first, second)
+    vectors = beside_two_axes(frame)
+    directions = torch.stack([first, second], dim=1)
+    on_axes, on_directions = reflect_twice(vectors, signs, directions)
+    return add_up(vectors * signs.unsqueeze(1), on_axes, on_directions, directions)
 
 
-def _mirror(a: Tensor, b: Tensor) -> Tensor:
-    """Return h, [B, D], so that x - (x h) h carries the unit vectors a to b or -b, what is further.
+def beside_two_axes(vectors: Tensor) -> Tensor:
+    """Give vectors, [N, D - 2], two more coordinates of zero, in front, [N, D]."""
+    return functional.pad(vectors, (2, 0))
 
-    The further one avoids cancellation: the sum of a and b, or their difference, is then long.
+
+def reflect_twice(vectors: Tensor, signs: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return what the reflections of :func:`orthonormal_completion` add to vectors with signs.
+
+    With w, u the two directions, x one of the vectors with the signs of the row and
+
+    .. math::
+        a = \frac{\pm 1}{1 + |w_0|}, \quad t = a \langle x, w \rangle, \quad b = a w_1, \quad
+        g = u_1 - b u_0, \quad f = \frac{\mp 1}{1 + |g|} (\langle x, u \rangle - t u_0), \quad
+        e = -(b f + t)
+
+    the two reflections together are :math:`H_2 H_1 x = x + e (e_0 \pm w) + f (e_1 \pm u)`.
+
+    Args:
+        vectors: orthogonal to the first two axes, [N, D].
+        signs: +1 or -1, [B, D].
+        directions: w and u, orthonormal, [B, 2, D].
+
+    Returns:
+        The shares of the first two axes, and those of the two directions, both [B, N, 2].
     """
-    mirror = a.addcmul(torch.where(_inner(a, b) < 0, -1.0, 1.0).to(b), b)
-    return mirror * (2 / _inner(mirror, mirror)).sqrt()
+    along_first, along_second = ((directions * signs.unsqueeze(1)) @ vectors.T).unbind(dim=1)
+    w_0, w_1, u_0, u_1 = directions[:, :, :2].flatten(1).split(1, dim=1)
+    first_sign = _sign(w_0)
+    a = first_sign / (1 + w_0.abs())
+    t, b = a * along_first, a * w_1
+    g = u_1 - b * u_0
+    second_sign = _sign(g)
+    f = (t * u_0 - along_second) * (second_sign / (1 + g.abs()))
+    e = -torch.addcmul(t, b, f)
+    on_axes = torch.stack([e, f], dim=2)
+    return on_axes, on_axes * torch.stack([first_sign, second_sign], dim=2)
 
 
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    """Return the inner products of rows, [B, 1]."""
-    return (a * b).sum(dim=1, keepdim=True)
+def add_up(vectors: Tensor, on_axes: Tensor, on_directions: Tensor, directions: Tensor) -> Tensor:
+    """Add shares of the first two axes and of two directions to vectors, in place.
+
+    Args:
+        vectors: [B, N, D].
+        on_axes: [B, N, 2].
+        on_directions: [B, N, 2].
+        directions: [B, 2, D].
+
+    Returns:
+        The vectors, [B, N, D].
+    """
+    # In place: it is the large tensors that take time.
+    vectors.baddbmm_(on_directions, directions)
+    vectors[:, :, :2] += on_axes
+    return vectors
+
+
+def _sign(numbers: Tensor) -> Tensor:
+    """Return -1 where a number is negative, else 1."""
+    return torch.where(numbers < 0, -1.0, 1.0).to(numbers)

@@ -23,7 +23,7 @@ B, D, K = 6, 8, 3
 def arguments():
     draws = torch.Generator().manual_seed(0)
     x, w = torch.randn(B, D, generator=draws), torch.randn(B, D, generator=draws)
-    frame, signs = random_frame(K + 1, D, draws), random_signs(B, D, draws)
+    frame, signs = random_frame(K - 1, D - 2, draws), random_signs(B, D, draws)
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
     unit = torch.nn.functional.normalize(w)
     beside = torch.nn.functional.normalize(x - (x * unit).sum(1, keepdim=True) * unit)

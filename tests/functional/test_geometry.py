@@ -72,7 +72,7 @@ def test_completion_is_orthonormal_and_beside_both_directions(dim, data, seed):
     w = unit_rows(4, dim, seed)
     u = unit_rows(4, dim, seed + 1)
     u = torch.nn.functional.normalize(u - (u * w).sum(1, keepdim=True) * w)
-    frame = random_frame(size + 1, dim, generator_of(seed))
+    frame = random_frame(size - 1, dim - 2, generator_of(seed))
     signs = random_signs(4, dim, generator_of(seed)).double()
     basis = torch.cat([w[:, None], u[:, None], orthonormal_completion(w, u, frame, signs)], dim=1)
     identity = torch.eye(size + 1, dtype=torch.float64).expand(4, -1, -1)
@@ -82,7 +82,7 @@ def test_completion_is_orthonormal_and_beside_both_directions(dim, data, seed):
 def test_completion_equals_reflections_written_as_matrices():
     w, u = unit_rows(3, 7, 0), unit_rows(3, 7, 1)
     u = torch.nn.functional.normalize(u - (u * w).sum(1, keepdim=True) * w)
-    frame = random_frame(5, 7, generator_of(2))
+    frame = random_frame(3, 5, generator_of(2))
     signs = random_signs(3, 7, generator_of(3)).double()
     rows = zip(w, u, signs, strict=True)
     expected = torch.stack([torch.stack(complete(a, b, frame, sign)) for a, b, sign in rows])
@@ -93,7 +93,7 @@ def test_completion_equals_reflections_written_as_matrices():
 def test_expansion_is_exact_in_float32(num_expansions):
     dim, rows, k = 64, 20, num_expansions
     z, w = unit_rows(rows, dim, 0, torch.float32), unit_rows(rows, dim, 1, torch.float32)
-    frame = random_frame(k + 1, dim, generator_of(2))
+    frame = random_frame(k - 1, dim - 2, generator_of(2))
     points = spherical_expansion(z, w, frame, random_signs(rows, dim, generator_of(3)))
 
     close = {"rtol": 0, "atol": 2e-5}
@@ -121,7 +121,7 @@ def test_expansion_equals_the_reference_with_gradients(num_expansions, seed):
     dim, rows = 7, 4
     z = (3 * unit_rows(rows, dim, seed)).requires_grad_()
     w = (2 * unit_rows(rows, dim, seed + 50)).requires_grad_()
-    frame = random_frame(num_expansions + 1, dim, generator_of(seed))
+    frame = random_frame(num_expansions - 1, dim - 2, generator_of(seed))
     signs = random_signs(rows, dim, generator_of(seed))
     ours = spherical_expansion(z, w, frame, signs)
     reference = torch.stack(
@@ -137,11 +137,44 @@ def test_expansion_equals_the_reference_with_gradients(num_expansions, seed):
         torch.testing.assert_close(got, expected, **CLOSE)
 
 
+def test_completion_has_no_preferred_direction():
+    # The further direction is uniform on the circle of what is orthogonal to the two.
+    dim, draws = 4, 6000
+    w, u = unit_rows(1, dim, 0), unit_rows(1, dim, 1)
+    u = torch.nn.functional.normalize(u - (u * w).sum(1, keepdim=True) * w)
+    completed = torch.cat(
+        [
+            orthonormal_completion(
+                w,
+                u,
+                random_frame(1, dim - 2, generator_of(seed)),
+                random_signs(1, dim, generator_of(seed + 1)).double(),
+            )[:, 0]
+            for seed in range(draws)
+        ]
+    )
+    beside = torch.eye(dim).double() - w.T @ w - u.T @ u
+    assert completed.mean(dim=0).abs().max() < 0.05
+    torch.testing.assert_close(completed.T @ completed / draws, beside / 2, rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (1, 1), (3, 7), (4, 8), (400, 512)])
+def test_signs_are_as_often_positive_as_negative(shape):
+    signs = random_signs(*shape, generator_of(0))
+    assert signs.shape == shape
+    assert set(signs.unique().tolist()) <= {-1.0, 1.0}
+    if signs.numel() > 1000:
+        assert signs.mean().abs() < 0.01
+        # Neither do neighbours in a row or column agree more often than not.
+        assert (signs[1:] * signs[:-1]).mean().abs() < 0.01
+        assert (signs[:, 1:] * signs[:, :-1]).mean().abs() < 0.01
+
+
 def test_rows_are_expanded_in_different_directions():
     # The directions of two rows with the same embedding and proxy are close to independent.
     dim, rows = 256, 50
     z, w = unit_rows(1, dim, 0).expand(rows, -1), unit_rows(1, dim, 1).expand(rows, -1)
-    frame = random_frame(3, dim, generator_of(2))
+    frame = random_frame(1, dim - 2, generator_of(2))
     signs = random_signs(rows, dim, generator_of(3))
     u = torch.nn.functional.normalize(z - (z * w).sum(1, keepdim=True) * w)
     directions = orthonormal_completion(w, u, frame, signs.double())[:, 0]
@@ -161,7 +194,7 @@ def test_degenerate_rows_stay_finite_with_gradients(case, dtype):
     if case == "zero proxy":
         w = torch.zeros_like(w, requires_grad=True)
     z = z.requires_grad_()
-    frame = random_frame(4, 6, generator_of(1))
+    frame = random_frame(2, 4, generator_of(1))
     points = spherical_expansion(z, w, frame, random_signs(2, 6, generator_of(1)))
     points.square().sum().backward()
     assert points.isfinite().all()
@@ -176,7 +209,7 @@ def test_half_precision_is_computed_in_float32(dtype):
         unit_rows(5, 32, 0, torch.float32).to(dtype),
         unit_rows(5, 32, 1, torch.float32).to(dtype),
     )
-    frame, signs = random_frame(9, 32, generator_of(0)), random_signs(5, 32, generator_of(0))
+    frame, signs = random_frame(7, 30, generator_of(0)), random_signs(5, 32, generator_of(0))
     expected = spherical_expansion(z.float(), w.float(), frame, signs).to(dtype)
     assert torch.equal(spherical_expansion(z, w, frame, signs), expected)
     assert torch.equal(interpolate(z, w, 0.3), interpolate(z.float(), w.float(), 0.3).to(dtype))
@@ -206,7 +239,7 @@ def test_interpolation_is_of_unit_norm_and_ignores_norms(weight, seed, scale_a, 
 def test_next_to_the_proxy_gradients_stay_finite(distance):
     w = torch.tensor([[1.0, 0, 0, 0]], requires_grad=True)
     z = torch.tensor([[1.0, distance, 0, 0]], requires_grad=True)
-    frame, signs = random_frame(4, 4, generator_of(0)), random_signs(1, 4, generator_of(0))
+    frame, signs = random_frame(2, 2, generator_of(0)), random_signs(1, 4, generator_of(0))
     points = spherical_expansion(z, w, frame, signs)
     (points * torch.randn(points.shape)).sum().backward()
     torch.testing.assert_close(points @ w[0], torch.ones(1, 3))

@@ -12,19 +12,19 @@ def spherical_embedding_expansion(
     """Return (rows, their labels, their sources), all draws taken from a generator."""
     batch_size, dim = embeddings.shape
     direction = torch.randn(dim, dtype=torch.float64, generator=generator)
-    gaussian = torch.randn(dim, num_expansions + 1, dtype=torch.float64, generator=generator)
+    gaussian = torch.randn(dim - 2, num_expansions - 1, dtype=torch.float64, generator=generator)
     frame = gram_schmidt(gaussian.T)
-    num_seeds = round(fraction * batch_size)
-    signs = 2 * torch.randint(2, (num_seeds, dim), dtype=torch.int8, generator=generator) - 1
+    num_expanded = round(fraction * batch_size)
+    signs = draw_signs(num_expanded, dim, generator)
 
     order = in_order(embeddings, labels, direction)
     proxy = {row: nearest(embeddings[row], proxies[labels[row]]) for row in order}
     cosine = {row: (unit(embeddings[row]) @ unit(proxy[row])).item() for row in order}
-    best = sorted(order, key=lambda row: -cosine[row])[:num_seeds]
-    seeds = [row for row in order if row in best]
+    best = sorted(order, key=lambda row: -cosine[row])[:num_expanded]
+    expanded = [row for row in order if row in best]
 
     rows, sources = [], []
-    for row, sign in zip(seeds, signs, strict=True):
+    for row, sign in zip(expanded, signs, strict=True):
         z, w = embeddings[row], proxy[row]
         if detach:
             z, w = z.detach(), w.detach()
@@ -40,7 +40,7 @@ def expand(embedding, proxy, frame, sign):
     residual = z - center
     radius = torch.linalg.vector_norm(residual)
     directions = [residual / radius, *complete(w, residual / radius, frame, sign)]
-    vertices = simplex(len(frame) - 1)
+    vertices = simplex(len(frame) + 1)
     return [
         center + radius * sum(a * u for a, u in zip(vertex, directions, strict=True))
         for vertex in vertices[1:]
@@ -48,11 +48,21 @@ def expand(embedding, proxy, frame, sign):
 
 
 def complete(w, u, frame, sign):
-    """Return the directions that the rest of a frame becomes when its first two become w and u."""
-    q = [sign * vector for vector in frame]
-    first = carrying(q[0], w)
-    second = carrying(first @ q[1], u)
-    return [second @ first @ vector for vector in q[2:]]
+    """Return what a frame beside the first two axes becomes when these become w and u."""
+    e_0, e_1 = torch.eye(len(w), dtype=w.dtype)[:2]
+    first = carrying(e_0, w)
+    second = carrying(first @ e_1, u)
+    beside = [torch.cat([torch.zeros_like(w[:2]), vector.to(w)]) for vector in frame]
+    return [second @ first @ (sign.to(w) * vector) for vector in beside]
+
+
+def draw_signs(rows, dim, generator):
+    """Return +1 for each bit of 0 and -1 for each of 1, of bytes drawn one by one."""
+    signs = []
+    while len(signs) < rows * dim:
+        (byte,) = torch.randint(256, (1,), dtype=torch.int32, generator=generator).tolist()
+        signs += [1 - 2 * (byte >> bit & 1) for bit in range(8)]
+    return torch.tensor(signs[: rows * dim]).view(rows, dim)
 
 
 def carrying(a, b):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .orthonormal import reflections
+from .orthonormal import add_up, beside_two_axes, reflect_twice
 from .precision import working_dtype
 from .simplex import simplex_vertices
 from .unit_vectors import unit
@@ -29,7 +29,7 @@ def spherical_expansion(
     Args:
         embeddings: [B, D], not necessarily of unit norm.
         proxies: the proxy of each row's class, [B, D].
-        frame: K + 1 <= D orthonormal vectors, [K + 1, D]: the draw.
+        frame: K - 1 orthonormal vectors, [K - 1, D - 2], K < D: the draw.
         signs: +1 or -1, [B, D]: the draw.
 
     Returns:
@@ -42,29 +42,30 @@ def spherical_expansion(
         >>> from pml_synthesis.functional import random_frame, random_signs
         >>> draws = torch.Generator().manual_seed(0)
         >>> z, w = torch.tensor([[0.6, 0.8, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
-        >>> points = spherical_expansion(z, w, random_frame(3, 3, draws), random_signs(1, 3, draws))
+        >>> points = spherical_expansion(z, w, random_frame(1, 1, draws), random_signs(1, 3, draws))
         >>> points.shape, points[0] @ w[0]
         (torch.Size([1, 2, 3]), tensor([0.6000, 0.6000]))
     """
     dtype = working_dtype(embeddings, proxies)
     z, w = unit(embeddings.to(dtype)), unit(proxies.to(dtype))
 
-    along = (z * w).sum(dim=1, keepdim=True) * w
-    residual = z - along
+    cosine = (z * w).sum(dim=1, keepdim=True)
+    residual = torch.addcmul(z, cosine, w, value=-1)
     radius = torch.linalg.vector_norm(residual, dim=1, keepdim=True)
     # Without a residual any direction will do, since the radius is zero.
     direction = residual / torch.where(radius > 0, radius, 1.0)
 
-    # The turn is linear, so the vertices are mixed once for the batch and then turned, not turned
-    # and mixed for each row.
-    # So does the frame: in its own dtype, on its own device.
-    vertices = simplex_vertices(len(frame) - 1)[1:].to(frame)
-    mixed = (vertices[:, 1:] @ frame[2:]).to(z)
+    # Reflections are linear, so the vertices are mixed once for the batch and then reflected, not
+    # reflected and mixed for each row. They are mixed in the dtype of the frame, on its device.
+    vertices = simplex_vertices(len(frame) + 1)[1:].to(frame)
+    mixed = beside_two_axes(vertices[:, 1:] @ frame).to(z)
     signs = signs.to(z)
-    turns, mirrors = reflections(mixed, frame[:2].to(z), signs, w, direction)
-    # All that has few directions at once, and in place: it is the large tensors that take time.
-    of_residual = vertices[:, 0].to(z).expand(len(z), -1)
-    shares = torch.ones_like(of_residual), of_residual, *(-radius * turn for turn in turns)
-    known = torch.stack(shares, dim=2), torch.stack([along, residual, *mirrors], dim=1)
+    directions = torch.stack([w, direction], dim=1)
+    on_axes, on_directions = reflect_twice(mixed, signs, directions)
+
+    radii = radius.unsqueeze(2)
+    of_center = cosine + radius * on_directions[:, :, 0]
+    of_residual = radius * (vertices[:, 0].to(z) + on_directions[:, :, 1])
+    shares = torch.stack([of_center, of_residual], dim=2)
     points = mixed * (radius * signs).unsqueeze(1)
-    return points.baddbmm_(*known).to(embeddings.dtype)
+    return add_up(points, radii * on_axes, shares, directions).to(embeddings.dtype)
