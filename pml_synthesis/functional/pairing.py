@@ -38,10 +38,12 @@ def class_distinct_pairs(sorted_labels: Tensor, class_order: Tensor) -> Tensor:
     starts_by_label = sizes_by_label.cumsum(0) - sizes_by_label
 
     sizes = sizes_by_label[class_order]
-    starts = sizes.cumsum(0) - sizes
+    ends = sizes.cumsum(0)
     position = torch.arange(batch_size, device=device)
-    classes = torch.repeat_interleave(class_order, sizes, output_size=batch_size)
-    rank = position - torch.repeat_interleave(starts, sizes, output_size=batch_size)
+    # As repeat_interleave does, which wakes up all threads even for a few numbers.
+    place = torch.searchsorted(ends, position, right=True)
+    classes = class_order[place]
+    rank = position - (ends - sizes)[place]
 
     largest = sizes.max()
     partner = (position + (rank + 1) * largest) % batch_size
@@ -77,11 +79,10 @@ def class_sharing_pairs(sorted_labels: Tensor, draws: Tensor) -> Tensor:
                 [1, 0, 0, 5, 4]])
     """
     sizes = torch.unique_consecutive(sorted_labels, return_counts=True)[1]
-    starts = sizes.cumsum(0) - sizes
-    batch_size = len(sorted_labels)
-    size = torch.repeat_interleave(sizes, sizes, output_size=batch_size)
-    start = torch.repeat_interleave(starts, sizes, output_size=batch_size)
-    position = torch.arange(batch_size, device=sorted_labels.device)
+    ends = sizes.cumsum(0)
+    position = torch.arange(len(sorted_labels), device=sorted_labels.device)
+    place = torch.searchsorted(ends, position, right=True)
+    size, start = sizes[place], (ends - sizes)[place]
 
     others = (size - 1).clamp_min(1)
     partner = start + (position - start + 1 + draws % others) % size
