@@ -134,7 +134,7 @@ def test_changed_settings_are_refused_with_the_difference(config):
             main([*command, str(config), "batch_size=16", "seeds=[7]"])
         message = str(caught.value)
         assert message.startswith("error: ")
-        assert "-batch_size: 32\n+batch_size: 16" in message
+        assert "batch_size: 32 there, 16 now" in message
     assert times(config) == before
 
 
@@ -159,6 +159,11 @@ def test_a_run_that_fails_is_named_and_the_others_are_finished(config, tmp_path)
         ),
         ("device=abacus", "variant plain: device: 'abacus' cannot be used: "),
         ("batch_size=65", "variant plain: batch_size: 65 are more images than the 64 "),
+        (
+            "sampler={MPerClassSampler: {m: 3}}",
+            "variant plain: batch_size: 32 are more images than m = 3 of each of the 8 training "
+            "classes. Set batch_size to at most 24, sampler.MPerClassSampler.m higher",
+        ),
         ("optimizers.metric_loss=null", "variant plain: optimizers.metric_loss is needed"),
     ],
 )
