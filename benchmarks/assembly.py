@@ -36,6 +36,14 @@ class Splits:
     test: ImageClasses | None
     gallery: ImageClasses | None = None
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many classes and images each split has that there is."""
+        return {
+            name: {"classes": len(images.class_names), "images": len(images)}
+            for name, images in vars(self).items()
+            if images is not None
+        }
+
 
 def load_splits(data: Data) -> Splits:
     """Read the datasets of the settings."""

@@ -1,6 +1,7 @@
 """The results folder of a comparison.
 
 <folder>/comparison.yaml        the variants, in order, and what each is compared with
+<folder>/splits.yaml            how many classes and images each split has
 <folder>/summary.csv, .md       and results.csv and pictures
 <folder>/<variant>/seed_<n>/    settings.yaml, versions.yaml, logs/; once the run is finished
                                 best.pt, view.pt and metrics.csv; until then checkpoint.pt
@@ -27,6 +28,7 @@ from benchmarks.provenance import provenance
 from benchmarks.settings import Run, dump, merge
 
 COMPARISON = "comparison.yaml"
+SPLITS = "splits.yaml"
 SETTINGS = "settings.yaml"
 VERSIONS = "versions.yaml"
 METRICS = "metrics.csv"
@@ -39,6 +41,7 @@ MOST_CHANGES = 5  # that a message shows
 ABSENT = object()
 
 Tree = dict[str, Any]
+Counts = dict[str, dict[str, int]]
 
 
 def run_folder(folder: Path, run: Run) -> Path:
@@ -109,6 +112,18 @@ def write_comparison(folder: Path, baselines: Mapping[str, str | None]) -> None:
     """Write down the variants, in order, and what each is compared with."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(yaml.safe_dump({"baselines": dict(baselines)}, sort_keys=False), folder / COMPARISON)
+
+
+def write_counts(folder: Path, counts: Counts) -> None:
+    """Write down how many classes and images each split has."""
+    write_text(yaml.safe_dump(counts, sort_keys=False), folder / SPLITS)
+
+
+def read_counts(folder: Path) -> Counts:
+    """Return how many classes and images each split has: none where nobody wrote it down."""
+    path = folder / SPLITS
+    counts: Counts = yaml.safe_load(path.read_text()) if path.exists() else {}
+    return counts
 
 
 def read_comparison(folder: Path) -> dict[str, str | None]:

@@ -135,7 +135,7 @@ def note(summary: pd.DataFrame, history: pd.DataFrame) -> str:
         )
     if summary["pairs"].between(1, FEW_PAIRS - 1).any():
         text += (
-            f" With fewer than {FEW_PAIRS} pairs of seeds intervals are wide, and a single pair has "
-            "none: more seeds narrow them (seeds='[0,1,2,3,4]' on the command line)."
+            f" With fewer than {FEW_PAIRS} pairs of seeds intervals are wide, and a single pair "
+            "has none: more seeds narrow them (seeds='[0,1,2,3,4]' on the command line)."
         )
     return text
