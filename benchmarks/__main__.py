@@ -5,8 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from benchmarks import distributed
-from benchmarks.compare import compare
+from benchmarks.compare import compare, read_data
 from benchmarks.errors import SettingsError
 from benchmarks.papers import against_paper
 from benchmarks.report import report, report_folds
@@ -34,7 +36,11 @@ def _parser() -> argparse.ArgumentParser:
     overriding = "Any setting of the file can be given as a.b=c, such as epochs=5."
     config = argparse.ArgumentParser(add_help=False)
     config.add_argument("config", help="a settings file, such as benchmarks/configs/glyphs.yaml")
-    config.add_argument("--dry-run", action="store_true", help="only print the resolved settings")
+    config.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="run nothing: print the settings, and how many classes and images there are",
+    )
 
     everything = commands.add_parser(
         "compare", parents=[config], help="run and compare all variants", epilog=overriding
@@ -66,7 +72,10 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
     comparison = load(arguments.config, overrides, arguments.variant)
     if arguments.dry_run:
         if distributed.rank() == 0:
-            print(describe(comparison), end="")
+            # The settings first: reading the data may take long, or fail.
+            print(describe(comparison), end="", flush=True)
+            counts = {"splits": read_data(comparison).counts()}
+            print(yaml.safe_dump(counts, sort_keys=False), end="")
         return
     compare(comparison)
     _show(comparison.folder)

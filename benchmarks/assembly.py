@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from pytorch_metric_learning.samplers import MPerClassSampler
 from torch import Tensor, nn
 
 from benchmarks import data_parallel, distributed
@@ -14,7 +15,7 @@ from benchmarks.batches import SeededSampler, derived_seed, seed_all
 from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError
 from benchmarks.hooks import RecordingHooks
-from benchmarks.objects import build
+from benchmarks.objects import build, find
 from benchmarks.settings import Data, Half, Run
 from benchmarks.trainer import Trainer
 
@@ -34,6 +35,14 @@ class Splits:
     val: ImageClasses | None
     test: ImageClasses | None
     gallery: ImageClasses | None = None
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many classes and images each split has that there is."""
+        return {
+            name: {"classes": len(images.class_names), "images": len(images)}
+            for name, images in vars(self).items()
+            if images is not None
+        }
 
 
 def load_splits(data: Data) -> Splits:
@@ -162,6 +171,7 @@ class Parts:
         run, images = self.run, self.untransformed
         # PML's samplers would draw 100,000 rows in each pass.
         rows = run.batch_size * run.iterations_per_epoch
+        _check_room_in_classes(run, len(images.class_names))
         offered = {"labels": images.labels, "batch_size": run.batch_size}
         offered["length_before_new_iter"] = rows
         make_sampler = partial(build, run.sampler, "sampler", data_source=images, **offered)
@@ -172,6 +182,21 @@ class Parts:
                 "sampler gives."
             )
         return sampler
+
+
+def _check_room_in_classes(run: Run, num_classes: int) -> None:
+    """Raise a SettingsError where PML's MPerClassSampler would have an assertion about it."""
+    ((name, given),) = run.sampler.items()
+    given = given or {}
+    m = given.get("m")
+    if find(name) is not MPerClassSampler or "batch_size" in given or not isinstance(m, int):
+        return
+    if run.batch_size > (most := m * num_classes):
+        raise SettingsError(
+            f"batch_size: {run.batch_size} are more images than m = {m} of each of the "
+            f"{num_classes} training classes. Set batch_size to at most {most}, sampler.{name}.m "
+            "higher, or train on more classes."
+        )
 
 
 def _device(name: str) -> torch.device:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -35,17 +36,45 @@ def compare(comparison: Comparison) -> None:
             Under torchrun its own error ends it all.
     """
     runs = distributed.from_rank_0(partial(_unfinished, comparison))
-    splits = _checked_splits(runs, comparison.source) if runs else None
+    if distributed.rank() == 0:
+        _announce(runs, comparison)
+    splits = _checked_splits(runs, comparison) if runs else None
     with ExitStack() as held:
         claimed = results.claimed(comparison.folder, {run.variant: None for run in runs})
         distributed.from_rank_0(lambda: held.enter_context(claimed))
         if distributed.rank() == 0:
             results.write_comparison(comparison.folder, comparison.baselines)
         if splits is not None:
+            if distributed.rank() == 0:
+                results.write_counts(comparison.folder, splits.counts())
             execute_all = (
                 _execute_side_by_side if distributed.world_size() == 1 else _execute_in_turn
             )
             execute_all(runs, splits, comparison)
+
+
+def read_data(comparison: Comparison) -> Splits:
+    """Read the datasets.
+
+    Raises:
+        SettingsError: if they cannot be read; the message names the file.
+    """
+    try:
+        return load_splits(comparison.variants[0].data)
+    except SettingsError as error:
+        raise SettingsError(f"{comparison.source}: {error}") from error
+
+
+def _announce(runs: list[Run], comparison: Comparison) -> None:
+    """Say what comes, before the data and the processes take their time."""
+    alone = distributed.world_size() == 1
+    processes = min(comparison.workers, len(runs)) if alone else distributed.world_size()
+    finished = len(comparison.runs) - len(runs)
+    print(
+        f"Runs: {len(comparison.runs)}, finished: {finished}, processes: {processes}, results in "
+        f"{comparison.folder}",
+        file=sys.stderr,
+    )
 
 
 def _unfinished(comparison: Comparison) -> list[Run]:
@@ -56,17 +85,15 @@ def _unfinished(comparison: Comparison) -> list[Run]:
     ]
 
 
-def _checked_splits(runs: list[Run], source: str) -> Splits:
+def _checked_splits(runs: list[Run], comparison: Comparison) -> Splits:
     """Read the datasets, and build each variant once to see that all of them can be built."""
-    try:
-        splits = load_splits(runs[0].data)
-    except SettingsError as error:
-        raise SettingsError(f"{source}: {error}") from error
+    splits = read_data(comparison)
     for run in {run.variant: run for run in runs}.values():
         try:
             Parts(run, splits)
         except SettingsError as error:
-            raise SettingsError(f"{source}: variant {run.variant}: {error}") from error
+            where = f"{comparison.source}: variant {run.variant}"
+            raise SettingsError(f"{where}: {error}") from error
     return splits
 
 

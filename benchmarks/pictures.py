@@ -20,10 +20,11 @@ from benchmarks.assembly import Parts
 from benchmarks.plots import save
 from pml_synthesis import BaseAugmenter, SyntheticBatch
 from pml_synthesis.losses import proxies_of
-from pml_synthesis.visualize import COLOURS, plot_cosines, plot_synthesis, proxy_cosines
+from pml_synthesis.visualize import plot_cosines, plot_synthesis, proxy_cosines
 
-CLASSES = len(COLOURS)
-IMAGES_OF_A_CLASS = 8
+# So few that a reader can follow each line from an image to what is made of it.
+CLASSES = 4
+IMAGES_OF_A_CLASS = 4
 IMAGES = 2000  # whose cosines are shown
 
 View = dict[str, Any]
@@ -110,6 +111,8 @@ def _embeddings(views: dict[str, View]) -> Figure:
         axes.set_title(name)
     # That of the second says all.
     figure.axes[0].get_legend().remove()
+    shown, names = len(view["batch"][1]), view["class_names"]
+    figure.suptitle(f"{shown} images of the first {len(names)} training classes", fontsize="medium")
     return figure
 
 

@@ -15,6 +15,7 @@ from benchmarks.summary import half_width
 from pml_synthesis import visualize
 
 COLOURS = (visualize.COLOURS[-1], *visualize.COLOURS[:-1])  # The black first.
+FEWEST_FOR_A_BAND = 3  # The interval of two seeds is 12.7 times their standard error.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -39,7 +40,10 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
 
 
 def _curves(curves: pd.DataFrame, summary: pd.DataFrame) -> Figure:
-    """Validation by epoch: a panel for each baseline and what is compared with it."""
+    """Validation by epoch: a panel for each baseline and what is compared with it.
+
+    Beside the mean of a variant, its interval, or where seeds are few a thin line for each.
+    """
     trained = summary[summary["variant"].isin(curves["variant"])]
     panels = dict(list(trained.groupby(trained["baseline"].fillna(trained["variant"]), sort=False)))
     columns = min(len(panels), 3)
@@ -65,13 +69,18 @@ def _curves(curves: pd.DataFrame, summary: pd.DataFrame) -> Figure:
 def _curve(panel: Axes, runs: pd.DataFrame, index: int, label: str) -> None:
     by_epoch = runs.groupby("epoch")[MAIN_METRIC]
     means = 100 * by_epoch.mean()
-    widths = 100 * by_epoch.apply(half_width).fillna(0)
     colour = COLOURS[index % len(COLOURS)]
     marker = MARKERS[index % len(MARKERS)]
     panel.plot(means.index, means, color=colour, marker=marker, markersize=3, label=label)
-    # Few seeds have wide intervals, and no share is below 0% or above 100%.
-    low, high = (means - widths).clip(lower=0), (means + widths).clip(upper=100)
-    panel.fill_between(means.index, low, high, color=colour, alpha=0.15, lw=0)
+    seeds = runs.groupby("seed")
+    if len(seeds) >= FEWEST_FOR_A_BAND:
+        widths = 100 * by_epoch.apply(half_width)
+        # Few seeds have wide intervals, and no share is below 0% or above 100%.
+        low, high = (means - widths).clip(lower=0), (means + widths).clip(upper=100)
+        panel.fill_between(means.index, low, high, color=colour, alpha=0.15, lw=0)
+    else:
+        for _, run in seeds:
+            panel.plot(run["epoch"], 100 * run[MAIN_METRIC], color=colour, alpha=0.5, lw=0.7)
 
 
 def _differences(compared: pd.DataFrame) -> Figure:

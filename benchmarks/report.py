@@ -94,6 +94,7 @@ def _page(
             "",
             explained,
             "",
+            *_images(folder),
             *(f"![{path.stem}]({path.name})" for path in curves),
             "",
             *(f"Made with {line}." for line in made_with),
@@ -110,6 +111,12 @@ def _page(
             *(f"![{path.stem}]({path.name})" for path in views),
         ]
     )
+
+
+def _images(folder: Path) -> list[str]:
+    counts = results.read_counts(folder)
+    texts = [f"{name} {n['images']:,} of {n['classes']:,} classes" for name, n in counts.items()]
+    return [f"Images: {', '.join(texts)}.", ""] if texts else []
 
 
 def _table(summary: pd.DataFrame, metrics: list[str], with_sd: bool = False) -> pd.DataFrame:

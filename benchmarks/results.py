@@ -1,16 +1,19 @@
 """The results folder of a comparison.
 
 <folder>/comparison.yaml        the variants, in order, and what each is compared with
+<folder>/splits.yaml            how many classes and images each split has
 <folder>/summary.csv, .md       and results.csv and pictures
 <folder>/<variant>/seed_<n>/    settings.yaml, versions.yaml, logs/; once the run is finished
                                 best.pt, view.pt and metrics.csv; until then checkpoint.pt
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from difflib import unified_diff
+from itertools import chain
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import pandas as pd
@@ -20,10 +23,12 @@ from omegaconf import OmegaConf
 
 from benchmarks.checkpoint import written_aside
 from benchmarks.errors import SettingsError
+from benchmarks.objects import is_object
 from benchmarks.provenance import provenance
 from benchmarks.settings import Run, dump, merge
 
 COMPARISON = "comparison.yaml"
+SPLITS = "splits.yaml"
 SETTINGS = "settings.yaml"
 VERSIONS = "versions.yaml"
 METRICS = "metrics.csv"
@@ -32,8 +37,11 @@ MODELS = "best.pt"
 VIEW = "view.pt"
 LOGS = "logs"
 LOCK = ".lock"
+MOST_CHANGES = 5  # that a message shows
+ABSENT = object()
 
 Tree = dict[str, Any]
+Counts = dict[str, dict[str, int]]
 
 
 def run_folder(folder: Path, run: Run) -> Path:
@@ -47,21 +55,27 @@ def is_finished(folder: Path) -> bool:
 
 
 def check_settings(folder: Path, variants: Iterable[Run]) -> None:
-    """Raise a SettingsError, showing the difference, if a variant was run with other settings.
+    """Raise a SettingsError, showing the changes, if variants were run with other settings.
 
     Seeds may differ, and so may the place of the data (`data.root`) and of the computation.
     """
+    changed: dict[str, list[str]] = {}
     for run in variants:
         asked = _what_counts(yaml.safe_load(dump(run)))
         for path in sorted((folder / run.variant).glob(f"seed_*/{SETTINGS}")):
             there = _what_counts(_with_defaults(yaml.safe_load(path.read_text())))
             if there != asked:
-                lines = unified_diff(_lines(there), _lines(asked), "there", "asked for", n=2)
-                raise SettingsError(
-                    f"{path.parent} holds a run with other settings. Give the comparison another "
-                    "name (name=...) or delete that folder.\n"
-                    + "\n".join(line.rstrip() for line in lines)
-                )
+                changed.setdefault(run.variant, []).extend(_changes(there, asked))
+    if changed:
+        # Most changes are common to variants and seeds.
+        lines = list(dict.fromkeys(chain.from_iterable(changed.values())))
+        more = [f"and {len(lines) - MOST_CHANGES} more"] if len(lines) > MOST_CHANGES else []
+        raise SettingsError(
+            f"{folder} holds runs with other settings, of {', '.join(changed)}:\n  "
+            + "\n  ".join(lines[:MOST_CHANGES] + more)
+            + f"\nDelete {folder}, or the folders of these variants in it, or give the comparison "
+            "another name (name=...) or place (results=...)."
+        )
 
 
 @contextmanager
@@ -98,6 +112,18 @@ def write_comparison(folder: Path, baselines: Mapping[str, str | None]) -> None:
     """Write down the variants, in order, and what each is compared with."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(yaml.safe_dump({"baselines": dict(baselines)}, sort_keys=False), folder / COMPARISON)
+
+
+def write_counts(folder: Path, counts: Counts) -> None:
+    """Write down how many classes and images each split has."""
+    write_text(yaml.safe_dump(counts, sort_keys=False), folder / SPLITS)
+
+
+def read_counts(folder: Path) -> Counts:
+    """Return how many classes and images each split has: none where nobody wrote it down."""
+    path = folder / SPLITS
+    counts: Counts = yaml.safe_load(path.read_text()) if path.exists() else {}
+    return counts
 
 
 def read_comparison(folder: Path) -> dict[str, str | None]:
@@ -192,5 +218,18 @@ def _without_root(value: Any, root: str | None) -> Any:
     return value
 
 
-def _lines(settings: Tree) -> list[str]:
-    return yaml.safe_dump(settings).splitlines()
+def _changes(there: Any, asked: Any, path: str = "") -> Iterator[str]:
+    """A line for each setting that changed; an object of another class changed as a whole."""
+    of_other_classes = is_object(there) and is_object(asked) and there.keys() != asked.keys()
+    if isinstance(there, dict) and isinstance(asked, dict) and not of_other_classes:
+        for key in there | asked:
+            below = f"{path}.{key}" if path else key
+            yield from _changes(there.get(key, ABSENT), asked.get(key, ABSENT), below)
+    elif there != asked:
+        yield f"{path}: {_brief(there)} there, {_brief(asked)} now"
+
+
+def _brief(value: Any) -> str:
+    if value is ABSENT:
+        return "not given"
+    return shorten(json.dumps(value, ensure_ascii=False), 60, placeholder=" ...")

@@ -326,7 +326,9 @@ def _run(tree: Tree, variant: str, source: str) -> Run:
     changes = _without_baseline(tree["variants"][variant])
     tree = merge(shared, changes | {"variant": variant})
     for key in _missing(tree):
-        raise SettingsError(f"{source}: {key} is not given: add {key}=VALUE to the command.")
+        raise SettingsError(
+            f"{source}: {key} is not given: set it in the file, or add {key}=VALUE to the command."
+        )
     try:
         run: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Run), tree))
     except OmegaConfBaseException as error:

@@ -9,6 +9,7 @@ from scipy import stats
 from benchmarks.evaluation import MAIN_METRIC
 
 LEVEL = 0.95
+FEW_PAIRS = 5  # Below it the quantile of Student's t alone makes an interval wide.
 NOT_METRICS = ("variant", "seed", "split", "epoch", "seconds")
 
 
@@ -131,5 +132,10 @@ def note(summary: pd.DataFrame, history: pd.DataFrame) -> str:
             f"{'s were' if comparisons > 1 else ' was'} made: at 95%, "
             f"{(1 - LEVEL) * comparisons:.2g} of them would be called better or worse by chance "
             "alone."
+        )
+    if summary["pairs"].between(1, FEW_PAIRS - 1).any():
+        text += (
+            f" With fewer than {FEW_PAIRS} pairs of seeds intervals are wide, and a single pair "
+            "has none: more seeds narrow them (seeds='[0,1,2,3,4]' on the command line)."
         )
     return text

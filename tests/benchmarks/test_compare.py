@@ -34,6 +34,8 @@ variants:
   plain: {loss: {ProxyNCALoss: {}}}
   plain+ps: {loss: {SynthesisLoss: {loss: {ProxyNCALoss: {}}, augmenter: {ProxySynthesis: {}}}}}
 """
+UNREADABLE = "data.train={few_glyphs.patterns: {split: none}}"
+COUNTS = {"classes": 8, "images": 64}  # of each split
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +136,7 @@ def test_changed_settings_are_refused_with_the_difference(config):
             main([*command, str(config), "batch_size=16", "seeds=[7]"])
         message = str(caught.value)
         assert message.startswith("error: ")
-        assert "-batch_size: 32\n+batch_size: 16" in message
+        assert "batch_size: 32 there, 16 now" in message
     assert times(config) == before
 
 
@@ -159,6 +161,11 @@ def test_a_run_that_fails_is_named_and_the_others_are_finished(config, tmp_path)
         ),
         ("device=abacus", "variant plain: device: 'abacus' cannot be used: "),
         ("batch_size=65", "variant plain: batch_size: 65 are more images than the 64 "),
+        (
+            "sampler={MPerClassSampler: {m: 3}}",
+            "variant plain: batch_size: 32 are more images than m = 3 of each of the 8 training "
+            "classes. Set batch_size to at most 24, sampler.MPerClassSampler.m higher",
+        ),
         ("optimizers.metric_loss=null", "variant plain: optimizers.metric_loss is needed"),
     ],
 )
@@ -182,7 +189,35 @@ def test_a_dry_run_prints_the_resolved_settings_and_runs_nothing(config, tmp_pat
     assert tree["variants"]["plain+ps"]["baseline"] == "plain"
     assert tree["variants"]["plain"]["epochs"] == 7
     assert tree["variants"]["plain"]["schedulers"]["by"] == "iteration"
+    assert tree["splits"] == {name: COUNTS for name in ("train", "val", "test")}
     assert not any(tmp_path.iterdir())
+
+
+def test_a_dry_run_without_its_data_prints_the_settings_and_then_the_error(config, capsys):
+    with pytest.raises(SystemExit, match="data.train.few_glyphs.patterns: .*'none'"):
+        main(["compare", str(config), "--dry-run", UNREADABLE])
+    assert yaml.safe_load(capsys.readouterr().out)["seeds"] == [0, 1]
+
+
+def test_what_comes_is_said_before_the_data_are_read(config, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", str(config), f"results={tmp_path}", "workers=3", UNREADABLE])
+    said = f"Runs: 4, finished: 0, processes: 3, results in {tmp_path / 'letters'}\n"
+    assert capsys.readouterr().err == said
+    main(["compare", str(config)])
+    assert "Runs: 4, finished: 4, " in capsys.readouterr().err
+
+
+def test_the_page_counts_classes_and_images_where_they_were_written_down(config, tmp_path):
+    line = "Images: train 64 of 8 classes, val 64 of 8 classes, test 64 of 8 classes."
+    assert f"\n\n{line}\n\n" in (folder_of(config) / "summary.md").read_text()
+    older = shutil.copytree(folder_of(config), tmp_path / "letters")
+    (older / "splits.yaml").unlink()
+    main(["report", str(older)])
+    assert "Images" not in (older / "summary.md").read_text()
+    # With everything finished no data are read.
+    main(["compare", str(config)])
+    assert line in (folder_of(config) / "summary.md").read_text()
 
 
 def test_report_needs_results(tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import re
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -386,17 +387,50 @@ def test_a_finished_run_leaves_metrics_settings_versions_models_and_logs(splits,
 
 
 def test_other_settings_in_the_folder_are_refused_and_shown(tmp_path):
-    run = short("raw_pixels")
-    folder = results.run_folder(tmp_path, run)
-    results.start(folder, run)
+    runs = [short(variant) for variant in ("raw_pixels", "proxy_nca", "proxy_anchor")]
+    for run in runs:
+        for seed in (3, 4):
+            results.start(results.run_folder(tmp_path, run), replace(run, seed=seed))
+    pixels, nca, anchor = runs
+    faster = {"trunk": {"AdamW": {"lr": 0.01, "weight_decay": 1e-4}}}
+    changed = [
+        replace(pixels, batch_size=48, seed=8),
+        replace(nca, batch_size=48, optimizers=replace(nca.optimizers, **faster)),
+        anchor,
+    ]
     with pytest.raises(SettingsError) as caught:
-        results.check_settings(tmp_path, [replace(run, batch_size=48, seed=8)])
+        results.check_settings(tmp_path, changed)
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path} holds runs with other settings, of raw_pixels, proxy_nca:",
+        "  batch_size: 32 there, 48 now",
+        "  optimizers.trunk.AdamW.lr: 0.003 there, 0.01 now",
+        f"Delete {tmp_path}, or the folders of these variants in it, or give the comparison "
+        "another name (name=...) or place (results=...).",
+    ]
+    results.check_settings(tmp_path, [replace(run, seed=8) for run in runs])
+
+
+def test_another_object_is_one_change_and_of_many_changes_some_are_shown(tmp_path):
+    run = short("proxy_nca")
+    results.start(results.run_folder(tmp_path, run), run)
+    loss = {"ArcFaceLoss": {"margin": 20, "weight_init_func": {"UnitProxies": {"dim": 0}}}}
+    with pytest.raises(SettingsError) as caught:
+        results.check_settings(tmp_path, [replace(run, loss=loss, miner={"AngularMiner": {}})])
+    _, first, second, _ = str(caught.value).splitlines()
+    assert re.fullmatch(r'  loss: {"ProxyNCALoss": .* there, {"ArcFaceLoss": .* \.\.\. now', first)
+    assert second == '  miner: null there, {"AngularMiner": {}} now'
+    run_with_null = replace(
+        run, loss={"ProxyNCALoss": run.loss["ProxyNCALoss"] | {"reducer": None}}
+    )
+    with pytest.raises(SettingsError, match="ProxyNCALoss.reducer: not given there, null now"):
+        results.check_settings(tmp_path, [run_with_null])
+    others = dict.fromkeys(["batch_size", "embedding_size", "evaluate_every"], 7)
+    others |= {"device": "cuda", "autocast": True, "recall_at": [9], "loss": loss}
+    with pytest.raises(SettingsError) as caught:
+        results.check_settings(tmp_path, [replace(run, **others)])
     lines = str(caught.value).splitlines()
-    assert f"{folder} holds a run with other settings" in lines[0]
-    assert "-batch_size: 32" in lines
-    assert "+batch_size: 48" in lines
-    assert not [line for line in lines if line.startswith(("-seed", "+seed"))]
-    results.check_settings(tmp_path, [replace(run, seed=8)])
+    assert len(lines) == 1 + 5 + 1 + 1
+    assert lines[-2] == "  and 2 more"
 
 
 def test_settings_that_the_runner_learned_since_have_their_defaults(tmp_path):
@@ -407,7 +441,7 @@ def test_settings_that_the_runner_learned_since_have_their_defaults(tmp_path):
     del written["autocast_dtype"], written["data"]["fold"]
     (folder / results.SETTINGS).write_text(yaml.safe_dump(written))
     results.check_settings(tmp_path, [run])
-    with pytest.raises(SettingsError, match=r"-  fold: 0\n\+  fold: 1"):
+    with pytest.raises(SettingsError, match="data.fold: 0 there, 1 now"):
         results.check_settings(tmp_path, [replace(run, data=replace(run.data, fold=1))])
 
 
@@ -418,7 +452,7 @@ def test_data_that_moved_are_the_same_data(tmp_path):
 
     results.start(results.run_folder(tmp_path, run("here")), run("here"))
     results.check_settings(tmp_path, [run("/over/there")])
-    with pytest.raises(SettingsError, match=r"\+ +split: val"):
+    with pytest.raises(SettingsError, match='split: "train" there, "val" now'):
         results.check_settings(tmp_path, [run("here", "val")])
 
 

@@ -135,7 +135,8 @@ def test_data_root_is_referred_to(written):
     path = written(changes)
     run = only(load(path, ["data.root=a/b", "seeds=[0]"], "plain"))
     assert run.data.train == {"Omniglot": {"root": "a/b"}}
-    with pytest.raises(SettingsError, match=r"letters\.yaml: data\.root is not given: .*=VALUE"):
+    message = r"letters\.yaml: data\.root is not given: set it in the file, or .*=VALUE"
+    with pytest.raises(SettingsError, match=message):
         load(path)
 
 

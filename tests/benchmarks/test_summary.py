@@ -83,6 +83,16 @@ def test_many_comparisons_are_said_to_be_many():
     assert "too high as a result" in text
 
 
+@pytest.mark.parametrize("pairs", [1, 2, 4, 5])
+def test_few_pairs_are_said_to_have_wide_intervals(pairs):
+    runs = runs_of(plain=RNG.uniform(size=6), other=RNG.uniform(size=pairs))
+    text = note(summarize(runs, {"plain": None, "other": "plain"}), runs)
+    assert ("fewer than 5 pairs of seeds" in text) == (pairs < 5)
+    assert ("seeds='[0,1,2,3,4]'" in text) == (pairs < 5)
+    alone = runs_of(plain=[0.5])
+    assert "pairs" not in note(summarize(alone, {"plain": None}), alone), "nothing is compared"
+
+
 def history() -> pd.DataFrame:
     """Two runs: of one the second epoch is the best, the other was not tested."""
     columns = ["variant", "seed", "split", "epoch", MAIN_METRIC, "seconds"]
@@ -132,4 +142,22 @@ def test_there_is_a_panel_for_each_baseline_and_no_empty_one():
     summary = summarize(runs, dict.fromkeys("abcd") | {"e": "a"})
     panels = plots._curves(runs, summary).axes
     labels = [[line.get_label() for line in panel.lines] for panel in panels]
+    labels = [[label for label in of_one if label[0] != "_"] for of_one in labels]
     assert labels == [["a", "e"], ["b"], ["c"], ["d"]]
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.4, 0.6], [0.4, 0.5, 0.6]])
+def test_a_curve_has_a_band_from_three_seeds_on_and_else_a_line_for_each(values):
+    runs = runs_of("val", a=values)
+    runs = pd.concat([runs.assign(epoch=1), runs.assign(epoch=2)])
+    (panel,) = plots._curves(runs, summarize(runs, {"a": None})).axes
+    mean, *others = [list(line.get_ydata()) for line in panel.lines]
+    assert mean == pytest.approx([25, 25])
+    if len(values) < 3:
+        assert not panel.collections
+        assert others == [[50 * value] * 2 for value in values]
+    else:
+        (band,) = panel.collections
+        low, high = band.get_datalim(panel.transData).intervaly
+        assert (high - low) / 2 == pytest.approx(half_width([20, 25, 30]))
+        assert not others
