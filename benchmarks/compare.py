@@ -68,7 +68,7 @@ def read_data(comparison: Comparison) -> Splits:
 def _announce(runs: list[Run], comparison: Comparison) -> None:
     """Say what comes, before the data and the processes take their time."""
     alone = distributed.world_size() == 1
-    processes = min(comparison.workers, len(runs)) if alone else distributed.world_size()
+    processes = min(comparison.parallel_runs, len(runs)) if alone else distributed.world_size()
     finished = len(comparison.runs) - len(runs)
     print(
         f"Runs: {len(comparison.runs)}, finished: {finished}, processes: {processes}, results in "
@@ -111,7 +111,7 @@ def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Compariso
     with (
         _progress_bar(runs, comparison.folder) as progress,
         ProcessPoolExecutor(
-            max_workers=min(comparison.workers, len(runs)),
+            max_workers=min(comparison.parallel_runs, len(runs)),
             mp_context=context,
             initializer=_start_worker,
             # Read once; torch shares the memory of tensors between processes.

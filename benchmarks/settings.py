@@ -150,14 +150,14 @@ class File(Run):
     """What a settings file may hold: a run, and how to compare its variants.
 
     Each of `variants` changes settings of the run, and runs once with each of `seeds`, in
-    `workers` processes (default: one for each core, or one alone where the device is no CPU).
+    `parallel_runs` processes (default: one for each core, or one alone where the device is no CPU).
     Results are written to `results`/`name` (default name: that of the file). A variant is compared
     with its `baseline`: by default the one named by what comes before "+" in its name.
     """
 
     name: str = MISSING
     results: str = "runs"
-    workers: int | None = None
+    parallel_runs: int | None = None
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -169,7 +169,7 @@ class Comparison:
     Arguments:
         source: the file.
         folder: where the results go.
-        workers: the number of processes.
+        parallel_runs: the number of processes.
         variants: a run of each variant, whatever its seed.
         baselines: what each variant is compared with, if with anything.
         runs: those that are wanted.
@@ -177,7 +177,7 @@ class Comparison:
 
     source: str
     folder: Path
-    workers: int
+    parallel_runs: int
     variants: tuple[Run, ...]
     baselines: dict[str, str | None]
     runs: tuple[Run, ...]
@@ -212,7 +212,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), variant: str | None = 
     return Comparison(
         source=str(path),
         folder=Path(file.results, file.name),
-        workers=file.workers or (_cores() if file.device == "cpu" else 1),
+        parallel_runs=file.parallel_runs or (_cores() if file.device == "cpu" else 1),
         variants=variants,
         baselines={name: _baseline(name, file.variants, str(path)) for name in file.variants},
         runs=tuple(replace(run, seed=seed) for seed in file.seeds for run in wanted),
@@ -234,7 +234,7 @@ def describe(comparison: Comparison) -> str:
         del tree["variant"], tree["seed"]
     tree = {
         "results": str(comparison.folder),
-        "workers": comparison.workers,
+        "parallel_runs": comparison.parallel_runs,
         "seeds": list(dict.fromkeys(run.seed for run in comparison.runs)),
         "variants": {
             run.variant: {"baseline": comparison.baselines[run.variant]} | variants[run.variant]

@@ -28,7 +28,7 @@ optimizers:
   trunk: {AdamW: {lr: 3e-3}}
   embedder: {AdamW: {lr: 3e-3}}
   metric_loss: {AdamW: {lr: 0.01}}
-workers: 2
+parallel_runs: 2
 seeds: [0, 1]
 variants:
   plain: {loss: {ProxyNCALoss: {}}}
@@ -201,7 +201,7 @@ def test_a_dry_run_without_its_data_prints_the_settings_and_then_the_error(confi
 
 def test_what_comes_is_said_before_the_data_are_read(config, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        main(["compare", str(config), f"results={tmp_path}", "workers=3", UNREADABLE])
+        main(["compare", str(config), f"results={tmp_path}", "parallel_runs=3", UNREADABLE])
     said = f"Runs: 4, finished: 0, processes: 3, results in {tmp_path / 'letters'}\n"
     assert capsys.readouterr().err == said
     main(["compare", str(config)])

@@ -43,7 +43,7 @@ def test_a_users_own_folder_is_compared_by_editing_one_file(root, tmp_path, caps
     text = CONFIG.read_text().replace("root: ???", f"root: {root}")
     config = tmp_path / "mine.yaml"
     config.write_text(text)
-    short = ["epochs=1", "iterations_per_epoch=2", "batch_size=16", "seeds=[0]", "workers=2"]
+    short = ["epochs=1", "iterations_per_epoch=2", "batch_size=16", "seeds=[0]", "parallel_runs=2"]
     main(["compare", str(config), f"results={tmp_path / 'runs'}", *short])
     assert "proxy_anchor+see" in capsys.readouterr().out
     summary = pd.read_csv(tmp_path / "runs" / "mine" / "summary.csv")

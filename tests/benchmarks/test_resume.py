@@ -41,7 +41,7 @@ optimizers:
   embedder: {AdamW: {lr: 3e-2}}
   metric_loss: {AdamW: {lr: 0.1}}
 schedulers: {trunk: &cosine {CosineAnnealingLR: {}}, embedder: *cosine, metric_loss: *cosine}
-workers: 1
+parallel_runs: 1
 seeds: [3]
 variants:
   plain+ps:

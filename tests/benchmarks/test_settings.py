@@ -92,7 +92,7 @@ def test_a_file_is_a_run_for_each_variant_and_seed(written):
     assert plain.epochs == ps.epochs == 20
     assert plain.data == ps.data
     assert comparison.folder == Path("runs/letters")
-    assert comparison.workers >= 1
+    assert comparison.parallel_runs >= 1
 
 
 def test_command_line_settings_reach_every_variant(written):
