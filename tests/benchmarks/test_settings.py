@@ -197,10 +197,11 @@ def test_plain_losses_and_methods_are_tuned_alike(data):
     assert trials["plain"] == trials["ps"] == trials["see"]
 
 
-def test_see_is_compared_at_three_dimensions_with_few_and_with_many_classes():
+@pytest.mark.parametrize("ending", ["", "_tuned"])
+def test_see_is_compared_at_three_dimensions_with_few_and_with_many_classes(ending):
     ways = set()
     for classes in (50, 200, 233):
-        comparison = shipped(CONFIGS / "studies" / f"glyphs_see_{classes}_classes.yaml")
+        comparison = shipped(CONFIGS / "studies" / f"glyphs_see_{classes}_classes{ending}.yaml")
         assert comparison.baselines == {
             name: name.removesuffix("+see") if name.endswith("+see") else None
             for size in (16, 64, 256)
