@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -212,14 +212,15 @@ def _trial_gain(data: str, loss: str, scale: str) -> str:
 # --------------------------------------------------------------------- classes and dimensions
 
 
-def _classes() -> str:
+def _classes(ending: str = "") -> str:
     rows = []
     for classes in CLASSES:
-        study, cells = summary(f"glyphs_see_{classes}_classes"), []
+        name = f"glyphs_see_{classes}_classes{ending}"
+        cells = [f"[{classes}](results/{name}/summary.md)"]
         for size in SIZES:
             variant = f"proxy_anchor_{size}d"
-            cells += [value(study.loc[variant]), gain(study.loc[f"{variant}+see"])]
-        rows.append([f"[{classes}](results/glyphs_see_{classes}_classes/summary.md)", *cells])
+            cells += [value(summary(name).loc[variant]), gain(summary(name).loc[f"{variant}+see"])]
+        rows.append(cells)
     columns = (column for size in SIZES for column in (f"{size} dimensions", "SEE adds"))
     return _table(["training classes", *columns], rows)
 
@@ -266,6 +267,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scales": _scales,
     "trial_scales": _trial_scales,
     "classes": _classes,
+    "classes_tuned": partial(_classes, "_tuned"),
     "speed_steps": _steps,
     "speed_losses": _other_losses,
     "speed_rows": _rows,
