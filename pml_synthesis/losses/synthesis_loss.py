@@ -20,8 +20,8 @@ from .evaluation import (
     evaluate_with_weight,
     with_norms,
 )
-from .host_calls import HostCall, announced
 from .joined_cosines import KnownCosines, cosines_suffice, joined_cosines, stand_in
+from .loss_calls import LossCall, announced
 from .mined_tuples import mined_weights_inherited, repeat_for_synthetic
 from .proxy_bindings import ProxyBinding, find_binding, require_binding
 
@@ -184,7 +184,7 @@ class SynthesisLoss(BaseMetricLossFunction):
         """Return stand-ins for the regularizers that know their terms for real rows and proxies."""
         known: dict[str, Module] = {}
         if self.loss.embedding_regularizer is not None:
-            with announced(HostCall(self.loss, labels, indices_tuple)):
+            with announced(LossCall(self.loss, labels, indices_tuple)):
                 term = self.loss.embedding_regularizer(embeddings)
             known["embedding_regularizer"] = _KnownTerm(term)
         if binding is not None and getattr(self.loss, "weight_regularizer", None) is not None:
