@@ -7,7 +7,7 @@ CONFIG ?= benchmarks/configs/glyphs.yaml
 
 .PHONY: bench speed test lint types docs dist clean
 
-# A variant or setting of the benchmark is given as `make bench ARGS="data.root=path"`.
+# A setting of the benchmark is given as `make bench ARGS="data.root=path"`.
 bench: $(READY)
 	$(BIN)/python -m benchmarks compare $(CONFIG) $(ARGS)
 

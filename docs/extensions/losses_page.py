@@ -24,7 +24,7 @@ from pml_synthesis import (
     SyntheticBatch,
 )
 from pml_synthesis.losses.joined_cosines import cosines_suffice
-from pml_synthesis.losses.proxy_bindings import ProxyBinding, require_binding
+from pml_synthesis.losses.proxy_bindings import _BINDINGS, ProxyBinding, require_binding
 
 PATH = Path(__file__).parents[1] / "losses.md"
 PAGE = """# Losses
@@ -35,7 +35,7 @@ by `python -m docs.extensions.losses_page`, which writes this page.
 ## Which losses are supported
 
 Losses that fare alike share a row. C classes, K centres of each, embeddings of D numbers. On the
-fast path the cosines of synthetic rows and classes are mixed from those of the real ones: in
+fast path the loss is given cosines instead of proxies: where an augmenter makes new classes, in
 float32 and float64, with the distance that the loss has by default.
 
 {supported}
@@ -59,19 +59,15 @@ NO_LOSSES = (
     losses.GenericPairLoss,
     losses.WeightRegularizerMixin,
 )
+LOSSES: dict[str, type] = {
+    name: loss_class
+    for name, loss_class in sorted(vars(losses).items())
+    if isinstance(loss_class, type) and loss_class not in NO_LOSSES
+}
 CLASSES = {"num_classes": C, "embedding_size": D}
 PROXY_LOSSES: dict[type, dict[str, int]] = {
-    losses.ArcFaceLoss: CLASSES,
-    losses.CosFaceLoss: CLASSES,
-    losses.LargeMarginSoftmaxLoss: CLASSES,
-    losses.NormalizedSoftmaxLoss: CLASSES,
-    losses.P2SGradLoss: {"num_classes": C, "descriptors_dim": D},
-    losses.ProxyAnchorLoss: CLASSES,
-    losses.ProxyNCALoss: CLASSES,
-    losses.SoftTripleLoss: CLASSES,
-    losses.SphereFaceLoss: CLASSES,
-    losses.SubCenterArcFaceLoss: CLASSES,
-}
+    loss_class: CLASSES for loss_class in LOSSES.values() if loss_class in _BINDINGS
+} | {losses.P2SGradLoss: {"num_classes": C, "descriptors_dim": D}}
 ARGUMENTS: dict[type, dict[str, Any]] = PROXY_LOSSES | {
     losses.CrossBatchMemory: {"loss": losses.TripletMarginLoss(), "embedding_size": D},
     losses.HistogramLoss: {"n_bins": 10},
@@ -96,9 +92,8 @@ def supported() -> str:
     """Return the table of all losses."""
     torch.manual_seed(0)
     alike: dict[tuple[str, ...], list[str]] = {}
-    for name, loss_class in sorted(vars(losses).items()):
-        if isinstance(loss_class, type) and loss_class not in NO_LOSSES:
-            alike.setdefault(tuple(_cells(loss_class)), []).append(name)
+    for name, loss_class in LOSSES.items():
+        alike.setdefault(tuple(_cells(loss_class)), []).append(name)
     head = (
         "losses",
         "proxies",
@@ -148,7 +143,7 @@ def _cells(loss_class: type) -> Iterator[str]:
         binding = require_binding(loss, who="this page")
         proxies = f"`{binding.weight}` {_form(binding)}"
         fast = cosines_suffice(loss, binding.weight_of(loss), _batch()[0])
-        path = ", fast path" if fast else ""
+        path = ", fast path with ProxySynthesis" if fast else ""
     yield proxies
     methods = ProxySynthesis(), SphericalEmbeddingExpansion(2)
     answers = [_answer(loss_class, lambda loss, by=by: SynthesisLoss(loss, by)) for by in methods]
@@ -172,6 +167,8 @@ def _answer(loss_class: type, wrap: Callable[[Any], Any], **options: Any) -> str
         sentence = str(error).split(". ")[0].split(", but got")[0]
         return "no: " + sentence.replace(f"where {name} keeps", "where it keeps")
     except TypeError:
+        if not options:
+            raise
         return f"no: it takes no {' '.join(options)}"
     return "yes"
 

@@ -12,7 +12,7 @@ from matplotlib.patches import Arc, Circle, Polygon
 from pml_synthesis import ProxySynthesis, SphericalEmbeddingExpansion
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; what is synthetic is hollow, too.
-BLUE, GREEN, RED, PURPLE = "#0072B2", "#009E73", "#D55E00", "#AA4499"
+BLUE, GREEN, RED, PURPLE = "#0072B2", "#009E73", "#D55E00", "#CC79A7"
 ROW, PROXY = {"marker": "o", "s": 70}, {"marker": "*", "s": 420}
 
 

@@ -57,6 +57,7 @@ class BaseAugmenter(ModuleWithRecords):
         expect(valid, "seed", "an integer from 0 to 2**64 - 1", seed)
         self.seed = int(seed)
         self.step = 0
+        #: Keeps the parts of a Compose apart, which numbers them.
         self.stream = 0
         self._has_seed_of_rank_0 = False
 
@@ -94,16 +95,15 @@ class BaseAugmenter(ModuleWithRecords):
         # Autocast would compute the geometry in half precision.
         with torch.autocast(device.type, enabled=False):
             batch = self.synthesize(embeddings, labels, proxies, host_labels, self._generator())
-        made = isinstance(batch, SyntheticBatch)
-        expect(
-            made, f"{type(self).__name__}.synthesize", "one that returns a SyntheticBatch", batch
-        )
+        made, method = isinstance(batch, SyntheticBatch), f"{type(self).__name__}.synthesize"
+        expect(made, method, "one that returns a SyntheticBatch", batch)
         if proxies is not None and batch.num_new_classes == 0:
             # An augmenter that makes no classes need not know the form of proxies.
             batch = replace(batch, proxies=proxies[:0])
         elif proxies is not None:
             form, shape = tuple(proxies.shape[1:]), tuple(batch.proxies.shape)
-            expect(shape[1:] == form, "proxies", f"of the form {('E', *form)}, as real ones", shape)
+            alike = f"of shape [E, {', '.join(map(str, form))}], as the real ones are"
+            expect(shape[1:] == form, f"{method}(...).proxies", alike, shape)
         self.step += int(self.training)
         return batch.to(embeddings.dtype)
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from ..functional import class_sharing_pairs, row_order
-from ..functional.precision import working_dtype
-from ..functional.unit_vectors import unit
+from ..functional import class_sharing_pairs, reflect, row_order
 from .base_augmenter import BaseAugmenter
 from .synthetic_batch import SyntheticBatch
 
@@ -69,24 +67,3 @@ class SymmetricalSynthesis(BaseAugmenter):
             proxies=embeddings[:0],
             source=rows[0],
         )
-
-
-def reflect(vectors: Tensor, axes: Tensor) -> Tensor:
-    r"""Reflect directions about others.
-
-    .. math:: q = 2 \langle N(a), N(b) \rangle N(a) - N(b)
-
-    Args:
-        vectors: b, [..., D].
-        axes: a, [..., D].
-
-    Returns:
-        Unit vectors, [..., D], in float32 at least.
-
-    Example:
-        >>> reflect(torch.tensor([3.0, 4.0]), axes=torch.tensor([2.0, 0.0]))
-        tensor([ 0.6000, -0.8000])
-    """
-    dtype = working_dtype(vectors, axes)
-    b, a = unit(vectors.to(dtype)), unit(axes.to(dtype))
-    return 2 * (a * b).sum(dim=-1, keepdim=True) * a - b

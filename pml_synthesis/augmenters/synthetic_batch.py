@@ -106,7 +106,18 @@ class SyntheticBatch:
 
     @classmethod
     def concatenate(cls, batches: Sequence[SyntheticBatch], num_classes: int) -> SyntheticBatch:
-        """Return several batches as one, their new classes counted on from C = `num_classes`."""
+        """Return several batches as one, their new classes counted one after another.
+
+        Args:
+            batches: at least one, all made from the same real batch.
+            num_classes: C, the number of real classes.
+
+        Example:
+            >>> rows, row = torch.eye(2), torch.tensor([0])
+            >>> new = SyntheticBatch(rows[:1], torch.tensor([5]), rows[1:], source=row)
+            >>> SyntheticBatch.concatenate([new, new], num_classes=5).labels
+            tensor([5, 6])
+        """
         # A batch without new classes need not know the form of proxies.
         proxies = [batch.proxies for batch in batches if batch.num_new_classes]
         labels, counted = [], 0

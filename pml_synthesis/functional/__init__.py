@@ -5,6 +5,7 @@ from .interpolation import interpolate, mix_units
 from .ordering import row_order
 from .orthonormal import orthonormal_completion, random_frame, random_signs
 from .pairing import class_distinct_pairs, class_sharing_pairs
+from .reflection import reflect
 from .simplex import simplex_vertices
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "orthonormal_completion",
     "random_frame",
     "random_signs",
+    "reflect",
     "row_order",
     "simplex_vertices",
     "spherical_expansion",

@@ -1,6 +1,6 @@
 """The hook that joins synthetic batches to real ones, and where PML's losses keep proxies."""
 
-from .proxy_bindings import ProxyBinding, proxies_of, register_proxies
+from .proxy_bindings import proxies_of, register_proxies
 from .synthesis_loss import SynthesisLoss
 
-__all__ = ["ProxyBinding", "SynthesisLoss", "proxies_of", "register_proxies"]
+__all__ = ["SynthesisLoss", "proxies_of", "register_proxies"]

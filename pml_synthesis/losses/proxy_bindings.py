@@ -21,17 +21,8 @@ BaseMetricLossFunction = losses.BaseMetricLossFunction
 class ProxyBinding:
     """Knows where the losses of one class keep their proxies.
 
-    Args:
-        weight: the name of the parameter that holds the proxies.
-        class_dim: the dimension of the weight that counts classes: 0 for [C, D], 1 for [D, C].
-        centers: the name of the attribute that says how many centres K a class has, for weights of
-            C K rows (or columns), those of a class side by side.
-        sized_by_classes: attributes that depend on the number of classes, each with the function
-            from that number to its value.
-        uses_norms: whether the norms of embeddings or proxies matter to the loss beyond its
-            distance.
-        before_copy: what the loss does to its weight at the start of a call, done before the weight
-            is copied for one.
+    What :func:`register_proxies` is told, which explains it, and `before_copy`: what the loss does
+    to its weight at the start of a call, done before the weight is copied for one.
 
     Example:
         >>> binding = ProxyBinding("W", class_dim=1)

@@ -20,8 +20,8 @@ from .evaluation import (
     evaluate_with_weight,
     with_norms,
 )
-from .host_calls import HostCall, announced
 from .joined_cosines import KnownCosines, cosines_suffice, joined_cosines, stand_in
+from .loss_calls import LossCall, announced
 from .mined_tuples import mined_weights_inherited, repeat_for_synthetic
 from .proxy_bindings import ProxyBinding, find_binding, require_binding
 
@@ -40,8 +40,9 @@ class SynthesisLoss(BaseMetricLossFunction):
 
     It has no distance, reducer or regularizer of its own and shows those of the wrapped loss, which
     is `.loss`: a checkpoint of the plain loss loads with `synthesis_loss.loss.load_state_dict`. The
-    weight of the wrapped loss is never cast, as PML does with half embeddings. Not for threads
-    (DataParallel): for the length of a call, attributes of the wrapped loss are replaced.
+    weight of the wrapped loss is never cast; PML itself casts it to the dtype of half embeddings.
+    Not for threads (DataParallel): for the length of a call, attributes of the wrapped loss are
+    replaced.
 
     Args:
         loss: any PML loss. An augmenter that needs proxies needs one whose proxies are known (all
@@ -50,8 +51,7 @@ class SynthesisLoss(BaseMetricLossFunction):
 
     Raises:
         ValueError: if `loss` is no PML loss, `augmenter` no augmenter, or the proxies of the loss
-            are needed and unknown; in the call, if `ref_emb` is given to a proxy loss, or the
-            augmenter is given a wrong argument.
+            are needed and unknown.
 
     Default reducer and reducer input: those of the wrapped loss.
 
@@ -96,6 +96,14 @@ class SynthesisLoss(BaseMetricLossFunction):
             indices_tuple: what a PML miner returns, or None.
             ref_emb: for pair losses, as in PML.
             ref_labels: for pair losses, as in PML.
+
+        Returns:
+            A scalar, or what the reducer of the wrapped loss gives.
+
+        Raises:
+            ValueError: if `embeddings` is no tensor, `ref_emb` or `ref_labels` is given to a proxy
+                loss, the augmenter is given a wrong argument, or it makes new classes for a loss
+                without proxies.
         """
         expect_tensor("embeddings", embeddings)
         binding = find_binding(self.loss)
@@ -184,7 +192,7 @@ class SynthesisLoss(BaseMetricLossFunction):
         """Return stand-ins for the regularizers that know their terms for real rows and proxies."""
         known: dict[str, Module] = {}
         if self.loss.embedding_regularizer is not None:
-            with announced(HostCall(self.loss, labels, indices_tuple)):
+            with announced(LossCall(self.loss, labels, indices_tuple)):
                 term = self.loss.embedding_regularizer(embeddings)
             known["embedding_regularizer"] = _KnownTerm(term)
         if binding is not None and getattr(self.loss, "weight_regularizer", None) is not None:
@@ -209,7 +217,17 @@ class SynthesisLoss(BaseMetricLossFunction):
         return self.loss.embedding_regularizer
 
     def get_logits(self, embeddings: Tensor) -> Tensor:
-        """Return the logits of the wrapped loss, which are those of the real classes."""
+        """Return the logits of the wrapped loss, those of the real classes.
+
+        Args:
+            embeddings: [B, D].
+
+        Returns:
+            [B, C].
+
+        Raises:
+            AttributeError: if the wrapped loss has none, as P2SGradLoss and pair losses.
+        """
         return self.loss.get_logits(embeddings)
 
     def sub_loss_names(self) -> list[str]:

@@ -22,7 +22,7 @@ from ..losses.evaluation import (
     stats_kept,
     with_norms,
 )
-from ..losses.host_calls import HostCall, announce_calls, current_call
+from ..losses.loss_calls import LossCall, announce_calls, current_call
 from ..losses.mined_tuples import mined_weights_inherited
 from ..losses.proxy_bindings import ProxyBinding, require_binding
 
@@ -91,7 +91,7 @@ class SynthesisRegularizer(BaseRegularizer):
 
 
 def _loss_of_synthetic(
-    batch: SyntheticBatch, embeddings: Tensor, call: HostCall, binding: ProxyBinding
+    batch: SyntheticBatch, embeddings: Tensor, call: LossCall, binding: ProxyBinding
 ) -> Tensor:
     """Return the loss of the synthetic rows alone, with the synthetic classes."""
     assert call.labels is not None  # The augmenter would have refused.

@@ -12,6 +12,7 @@ from pml_synthesis.functional import (
     orthonormal_completion,
     random_frame,
     random_signs,
+    reflect,
     row_order,
     simplex_vertices,
     spherical_expansion,
@@ -30,6 +31,7 @@ def arguments():
     direction = torch.randn(D, dtype=torch.float64, generator=draws)
     return {
         interpolate: (x, w, 0.3),
+        reflect: (x, w),
         simplex_vertices: (K,),
         orthonormal_completion: (unit, beside, frame.float(), signs),
         spherical_expansion: (x, w, frame, signs),

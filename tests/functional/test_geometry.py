@@ -8,6 +8,7 @@ from pml_synthesis.functional import (
     orthonormal_completion,
     random_frame,
     random_signs,
+    reflect,
     row_order,
     simplex_vertices,
     spherical_expansion,
@@ -213,6 +214,7 @@ def test_half_precision_is_computed_in_float32(dtype):
     expected = spherical_expansion(z.float(), w.float(), frame, signs).to(dtype)
     assert torch.equal(spherical_expansion(z, w, frame, signs), expected)
     assert torch.equal(interpolate(z, w, 0.3), interpolate(z.float(), w.float(), 0.3).to(dtype))
+    assert torch.equal(reflect(z, w), reflect(z.float(), w.float()).to(dtype))
 
 
 def test_working_and_finest_dtypes():

@@ -544,7 +544,10 @@ def test_new_classes_must_have_as_many_centers_as_real_ones():
             return SyntheticBatch(-embeddings, labels, proxies[:, 0], rows)
 
     case = next(case for case in PROXY_LOSSES if case.centers == 2)
-    message = r"`proxies` to be of the form \('E', 2, 8\), as real ones, but got \(5, 8\)"
+    message = (
+        r"`OneCenter.synthesize\(...\).proxies` to be of shape \[E, 2, 8\], as the real ones are, "
+        r"but got \(5, 8\)"
+    )
     with pytest.raises(ValueError, match=message):
         SynthesisLoss(build(case), OneCenter())(*draw_batch(0))
 

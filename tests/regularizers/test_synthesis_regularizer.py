@@ -18,7 +18,7 @@ from pml_synthesis import (
     SynthesisLoss,
     SynthesisRegularizer,
 )
-from pml_synthesis.losses.host_calls import HostCall, announced, current_call
+from pml_synthesis.losses.loss_calls import LossCall, announced, current_call
 from reference import synthetic_loss, synthetic_parts
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
@@ -326,7 +326,7 @@ def test_a_call_that_fails_before_it_begins_ends_no_other():
         raise KeyError("before")
 
     loss.register_forward_pre_hook(fail, prepend=True)
-    outer = HostCall(build(PROXY_LOSSES[1]), y, None)
+    outer = LossCall(build(PROXY_LOSSES[1]), y, None)
     with announced(outer):
         with pytest.raises(KeyError, match="before"):
             loss(x, y)
@@ -393,13 +393,13 @@ def test_called_by_another_loss_than_the_one_that_goes_on():
     regularizer = SynthesisRegularizer(ProxySynthesis())
     other = with_regularizer(PROXY_LOSSES[1], ProxySynthesis())
     message = "only inside of a loss"
-    with announced(HostCall(other, y, None)), pytest.raises(RuntimeError, match=message):
+    with announced(LossCall(other, y, None)), pytest.raises(RuntimeError, match=message):
         regularizer(x)
     assert current_call() is None
 
 
 def test_announced_ends_after_an_error():
-    with pytest.raises(KeyError), announced(HostCall(build(PROXY_LOSSES[0]), None, None)):
+    with pytest.raises(KeyError), announced(LossCall(build(PROXY_LOSSES[0]), None, None)):
         raise KeyError
     assert current_call() is None
 
@@ -436,7 +436,7 @@ def test_a_reducer_that_gives_a_vector_is_replaced_by_the_default_one():
             # PML's MultipleReducers takes scalars alone.
             loss.reducer = reducer
         x, y = draw_batch(0)
-        with announced(HostCall(loss, y, None)):
+        with announced(LossCall(loss, y, None)):
             terms.append(loss.embedding_regularizer(x))
     torch.testing.assert_close(*terms)
     assert terms[0].shape == ()

@@ -10,7 +10,7 @@ from pytorch_metric_learning.losses import BaseMetricLossFunction
 from torch import Tensor
 
 
-class HostCall(NamedTuple):
+class LossCall(NamedTuple):
     """A call of a loss: the loss, its labels [B] and its mined tuple."""
 
     loss: BaseMetricLossFunction
@@ -18,16 +18,16 @@ class HostCall(NamedTuple):
     indices_tuple: Any
 
 
-_running: list[HostCall] = []
+_running: list[LossCall] = []
 
 
-def current_call() -> HostCall | None:
+def current_call() -> LossCall | None:
     """Return the innermost call that is going on, or None."""
     return _running[-1] if _running else None
 
 
 @contextmanager
-def announced(call: HostCall) -> Iterator[None]:
+def announced(call: LossCall) -> Iterator[None]:
     """Let a call be the current one."""
     _running.append(call)
     try:
@@ -57,7 +57,7 @@ def _begin(loss: BaseMetricLossFunction, args: tuple[Any, ...], kwargs: dict[str
     _drop_call_of(loss)  # Left behind by a KeyboardInterrupt, after which torch calls no hook.
     names = ("embeddings", "labels", "indices_tuple")
     given = dict(zip(names, args, strict=False)) | kwargs
-    _running.append(HostCall(loss, given.get("labels"), given.get("indices_tuple")))
+    _running.append(LossCall(loss, given.get("labels"), given.get("indices_tuple")))
 
 
 def _end(loss: BaseMetricLossFunction, args: tuple[Any, ...], output: Any) -> None:
