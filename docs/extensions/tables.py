@@ -36,11 +36,12 @@ def fill(text: str) -> str:
 
 
 def figures() -> set[str]:
-    """Return every "mean ± interval" of the results, as the pages write them."""
+    """Return every "mean ± interval" and mean of the results, as the pages write them."""
     written = set()
     for path in RESULTS.glob("*/summary.csv"):
         for _, row in summary(path.parent.name).iterrows():
-            written |= {value(row), value(row, "precision_at_1"), gain(row).strip("*+")}
+            means = {value(row), value(row, "precision_at_1")}
+            written |= means | {mean.split()[0] for mean in means} | {gain(row).strip("*+")}
     return written
 
 
