@@ -159,8 +159,7 @@ def test_autocast_changes_nothing(build, dtype):
 
 @all_augmenters
 def test_one_copy_of_labels_to_the_host_and_none_of_embeddings(build, monkeypatch):
-    copied = []
-    to, item, tolist = torch.Tensor.to, torch.Tensor.item, torch.Tensor.tolist
+    copied, to = [], torch.Tensor.to
 
     def recording_to(tensor, *args, **kwargs):
         if args and args[0] == "cpu":
@@ -168,13 +167,14 @@ def test_one_copy_of_labels_to_the_host_and_none_of_embeddings(build, monkeypatc
         return to(tensor, *args, **kwargs)
 
     monkeypatch.setattr(torch.Tensor, "to", recording_to)
-    for method in (item, tolist):
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor.to("cpu"))
+    for name in ("item", "numpy", "tolist", "__float__"):
 
-        def forbidden(tensor, *args, method=method):
+        def forbidden(tensor, *args, method=getattr(torch.Tensor, name), **kwargs):
             assert not tensor.is_floating_point(), "a floating-point value was read on the host"
-            return method(tensor, *args)
+            return method(tensor, *args, **kwargs)
 
-        monkeypatch.setattr(torch.Tensor, method.__name__, forbidden)
+        monkeypatch.setattr(torch.Tensor, name, forbidden)
     build(seed=7)(*inputs())
     assert copied == [(12,)]
 
