@@ -168,13 +168,14 @@ def test_one_copy_of_labels_to_the_host_and_none_of_embeddings(build, monkeypatc
 
     monkeypatch.setattr(torch.Tensor, "to", recording_to)
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor.to("cpu"))
-    for name in ("item", "numpy", "tolist", "__float__"):
+    reads = [torch.Tensor.item, torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.__float__]
+    for method in reads:
 
-        def forbidden(tensor, *args, method=getattr(torch.Tensor, name), **kwargs):
+        def forbidden(tensor, *args, method=method, **kwargs):
             assert not tensor.is_floating_point(), "a floating-point value was read on the host"
             return method(tensor, *args, **kwargs)
 
-        monkeypatch.setattr(torch.Tensor, name, forbidden)
+        monkeypatch.setattr(torch.Tensor, method.__name__, forbidden)
     build(seed=7)(*inputs())
     assert copied == [(12,)]
 

@@ -19,7 +19,6 @@ from pml_synthesis import (
 from pml_synthesis.schedules import CosineSchedule
 
 NUM_CLASSES, DIM, WARM_UP, STEPS = 200, 16, 10, 40
-pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 
 
 def see():

@@ -38,9 +38,7 @@ RECALL_AT = {
     **{"sop": [1, 10, 100, 1000], "inshop": [1, 10, 20, 30]},
 }
 SMALL_TRUNK = "{ConvTrunk: {widths: [4, 6], in_channels: 3}}"
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Converting a tensor with requires_grad", "ignore:Detected call of `lr_scheduler.step"
-)
+pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 
 
 def loaded(name: str, *overrides: str):

@@ -19,7 +19,6 @@ from pml_synthesis.visualize import proxy_cosines
 
 CONFIG = Path(benchmarks.__file__).parent / "configs" / "glyphs.yaml"
 BRIEF = ("epochs=1", "iterations_per_epoch=2", "batch_size=32", "seeds=[0]")
-pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 
 
 def parts_of(variant: str, splits: Splits, *overrides: str) -> Parts:

@@ -20,7 +20,6 @@ from pml_synthesis import (
 from pml_synthesis.schedules import CosineSchedule
 
 NUM_CLASSES, DIM, BATCH_SIZE, BATCHES, EPOCHS = 6, 8, 12, 4, 2
-pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 
 
 def see():

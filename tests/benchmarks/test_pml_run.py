@@ -22,7 +22,6 @@ from pml_synthesis import (
 
 TRAIN_CLASSES, TEST_CLASSES = 60, 40
 SIZE = 32  # of the embeddings
-pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 
 
 def with_ps(num_classes: int = TRAIN_CLASSES, size: int = SIZE) -> nn.Module:

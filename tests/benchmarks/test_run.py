@@ -32,7 +32,6 @@ from few_glyphs import patterns
 
 CONFIG = Path(benchmarks.__file__).parent / "configs" / "glyphs.yaml"
 NOT_TIMES = ["variant", "seed", "split", "epoch", "precision_at_1", MAIN_METRIC]
-pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 
 
 def short(variant: str, *overrides: str, seed: int = 0) -> Run:

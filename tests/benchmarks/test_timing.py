@@ -12,8 +12,6 @@ from benchmarks.timing import PARTS, StepClock
 from benchmarks.trainer import Trainer
 from few_glyphs import patterns
 
-pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
-
 
 class Clock:
     """Stands in for the module `time`."""

@@ -19,7 +19,6 @@ from benchmarks.run import execute
 from benchmarks.settings import Run, load
 
 ROOT = Path(benchmarks.__file__).parents[1]
-pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 # In float64, and with SGD, whose steps are as long as the gradients. Fifteen images to test cannot
 # be shared equally.
 SETTINGS = """

@@ -425,7 +425,6 @@ def test_leaves_the_wrapped_loss_as_it_was_after_an_error():
     assert loss.proxies.shape == (NUM_CLASSES, DIM) and lmu.convert_to_weights is convert
 
 
-@pytest.mark.filterwarnings("ignore:DistributedLossWrapper")
 def test_inside_of_pmls_wrappers():
     x, y = draw_batch(0)
     loss = losses.ProxyAnchorLoss(NUM_CLASSES, DIM).double()

@@ -341,7 +341,6 @@ def test_inside_of_a_synthesis_loss_half_embeddings_leave_the_weight():
         assert loss.proxies.dtype == torch.float32
 
 
-@pytest.mark.filterwarnings("ignore:DistributedLossWrapper")
 def test_inside_of_pmls_wrappers():
     x, y = draw_batch(0)
     expected = with_regularizer(PROXY_LOSSES[1], ProxySynthesis(seed=1))(x, y)
