@@ -11,9 +11,11 @@ import pytest
 import torch
 import yaml
 
+import benchmarks
 import pml_synthesis
 from docs.extensions import losses_page, tables
-from pml_synthesis import functional
+from pml_synthesis import functional, losses, visualize
+from pml_synthesis.schedules import CosineSchedule
 
 ROOT = Path(__file__).parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
@@ -22,8 +24,17 @@ SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 SITE_PAGES = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", *SITE_PAGES]
 MODULES = [
-    module.name for module in pkgutil.walk_packages(pml_synthesis.__path__, "pml_synthesis.")
+    module.name
+    for package in (pml_synthesis, benchmarks)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if not module.name.endswith("__main__")
 ]
+PUBLIC = {"CosineSchedule": CosineSchedule} | {
+    name: getattr(module, name)
+    for module in (pml_synthesis, functional, losses, visualize)
+    for name in module.__all__
+    if callable(getattr(module, name))
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -39,9 +50,9 @@ def test_docstring_examples(name):
     assert doctest.testmod(module).failed == 0
 
 
-@pytest.mark.parametrize("name", pml_synthesis.__all__)
-def test_public_docstrings_have_an_example(name):
-    assert ">>>" in getattr(pml_synthesis, name).__doc__
+@pytest.mark.parametrize("public", PUBLIC.values(), ids=PUBLIC)
+def test_public_docstrings_have_an_example(public):
+    assert ">>>" in public.__doc__
 
 
 def test_links_between_pages_lead_somewhere():
@@ -67,7 +78,7 @@ def test_every_page_is_in_the_navigation():
 def test_every_public_name_has_its_place():
     text = "\n".join(page.read_text() for page in SITE_PAGES)
     documented = set(re.findall(r"^::: pml_synthesis\S*\.(\w+)$", text, flags=re.MULTILINE))
-    assert {*pml_synthesis.__all__, *functional.__all__, "CosineSchedule"} <= documented
+    assert PUBLIC.keys() <= documented
 
 
 def test_pictures_are_drawn_by_their_script(tmp_path):
