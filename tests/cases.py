@@ -1,13 +1,25 @@
-"""What the tests run over: the augmenters, PML's proxy losses, reducers and batches."""
+"""What the tests run over: augmenters, PML's proxy losses, reducers, batches and mined tuples."""
 
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from pytorch_metric_learning import losses, reducers
+from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 import pml_synthesis
-from pml_synthesis import BaseAugmenter, Compose
+from pml_synthesis import (
+    BaseAugmenter,
+    Compose,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SymmetricalSynthesis,
+    SyntheticBatch,
+)
+
+NUM_CLASSES, DIM = 5, 8
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
 # Whatever keeps the contract of an augmenter is to be tested with these: a new one is among them.
 PUBLIC_AUGMENTERS = [
@@ -17,6 +29,25 @@ PUBLIC_AUGMENTERS = [
     and issubclass(public, BaseAugmenter)
     and public not in (BaseAugmenter, Compose)
 ]
+
+# With each of these the hooks are compared with the references.
+AUGMENTERS = {
+    "ps": lambda: ProxySynthesis(seed=1),
+    "ps mu 1.5": lambda: ProxySynthesis(mu=1.5, seed=1),
+    "see": lambda: SphericalEmbeddingExpansion(3, 0.5, seed=1),
+    "see with gradient": lambda: SphericalEmbeddingExpansion(3, 1.0, detach=False, seed=1),
+    "symmetrical": lambda: SymmetricalSynthesis(seed=1),
+}
+all_augmenters = pytest.mark.parametrize("augmenter", AUGMENTERS.values(), ids=AUGMENTERS)
+
+
+class Mirror(BaseAugmenter):
+    """Makes one row of each row, in the opposite direction, and no classes."""
+
+    requires_proxies = False
+
+    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
+        return SyntheticBatch(-embeddings, labels, embeddings[:0], torch.arange(len(labels)))
 
 
 @dataclass(frozen=True)
@@ -72,6 +103,18 @@ PROXY_LOSSES = [
     ProxyLoss(losses.SoftTripleLoss, "fc", 1, centers=2, options=(("centers_per_class", 2),)),
     ProxyLoss(losses.P2SGradLoss, "weight", 1),
 ]
+all_losses = pytest.mark.parametrize("case", PROXY_LOSSES, ids=lambda case: case.name)
+
+
+def build_loss(case, seed=0, dtype=torch.float64, **kwargs):
+    """Build a loss with weights of a seed."""
+    torch.manual_seed(seed)
+    loss = case.build(NUM_CLASSES, DIM, **kwargs).to(dtype)
+    if case.loss_class is losses.P2SGradLoss:
+        # It renormalizes its weight in each call, and changes it no more from the second time on.
+        loss.weight.data = loss.weight.data.renorm(2, 1, 1e-5).mul(1e5)
+    return loss
+
 
 REDUCERS = {
     "default": lambda num_classes: None,
@@ -88,7 +131,9 @@ REDUCERS = {
 }
 
 
-def draw_batch(seed, batch_size=12, num_classes=5, dim=8, order="random", dtype=torch.float64):
+def draw_batch(
+    seed, batch_size=12, num_classes=NUM_CLASSES, dim=DIM, order="random", dtype=torch.float64
+):
     """Draw embeddings (a leaf) and labels: "random", or "sorted", "balanced" or "dominated"."""
     generator = torch.Generator().manual_seed(seed)
     embeddings = torch.randn(batch_size, dim, dtype=torch.float64, generator=generator)
@@ -100,3 +145,29 @@ def draw_batch(seed, batch_size=12, num_classes=5, dim=8, order="random", dtype=
     if order == "sorted":
         labels = labels.sort().values
     return embeddings.to(dtype).requires_grad_(), labels
+
+
+def draw_proxies(seed, *shape):
+    """Draw proxies, a leaf."""
+    generator = torch.Generator().manual_seed(seed + 100)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
+
+
+def triplets(labels):
+    """Some of all triplets, so that rows are named unequally often, and one not at all."""
+    a, p, n = lmu.get_all_triplets_indices(labels)
+    kept = (a % 3 != 0) & (a != 1) & (p != 1) & (n != 1)
+    return a[kept], p[kept], n[kept]
+
+
+def pairs(labels):
+    """Some positive and some negative pairs."""
+    a, p, n = triplets(labels)
+    return a, p, a[:7], n[:7]
+
+
+def assert_same_gradients(value, expected, inputs, expected_inputs=None):
+    got = torch.autograd.grad(value, inputs)
+    wanted = torch.autograd.grad(expected, expected_inputs or inputs)
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)

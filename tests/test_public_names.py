@@ -1,4 +1,5 @@
 import pml_synthesis
+from cases import AUGMENTERS, PUBLIC_AUGMENTERS
 
 
 def test_public_names():
@@ -16,3 +17,7 @@ def test_public_names():
     for name in pml_synthesis.__all__:
         assert getattr(pml_synthesis, name).__doc__
     assert pml_synthesis.schedules.CosineSchedule
+
+
+def test_the_hooks_are_tested_with_every_augmenter():
+    assert {type(make()) for make in AUGMENTERS.values()} == set(PUBLIC_AUGMENTERS)

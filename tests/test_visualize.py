@@ -15,14 +15,8 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgba, to_rgba_array
 from sklearn.manifold import TSNE
 
-from cases import draw_batch
-from pml_synthesis import (
-    BaseAugmenter,
-    Compose,
-    ProxySynthesis,
-    SphericalEmbeddingExpansion,
-    SyntheticBatch,
-)
+from cases import Mirror, draw_batch
+from pml_synthesis import Compose, ProxySynthesis, SphericalEmbeddingExpansion
 from pml_synthesis.schedules import CosineSchedule
 from pml_synthesis.visualize import COLOURS, plot_cosines, plot_synthesis, proxy_cosines
 
@@ -295,13 +289,6 @@ def test_histograms_and_medians():
 
 
 # ------------------------------------------------------------------------- errors
-
-
-class Mirror(BaseAugmenter):
-    requires_proxies = False
-
-    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
-        return SyntheticBatch(-embeddings, labels, embeddings[:0], torch.arange(len(labels)))
 
 
 def test_an_augmenter_that_needs_no_proxies():

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cases import PUBLIC_AUGMENTERS
+from cases import PUBLIC_AUGMENTERS, Mirror
 from pml_synthesis import (
-    BaseAugmenter,
     Compose,
     ProxySynthesis,
     SphericalEmbeddingExpansion,
@@ -278,14 +277,7 @@ def test_hostile_embeddings_never_crash(build, value):
         assert batch.embeddings.isfinite().all()
 
 
-class Reflection(BaseAugmenter):
-    requires_proxies = False
-
-    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
-        return SyntheticBatch(-embeddings, labels, embeddings[:0], torch.arange(len(labels)))
-
-
-class Sometimes(Reflection):
+class Sometimes(Mirror):
     def __init__(self):
         super().__init__(collect_stats=True)
         self.add_to_recordable_attributes(name="seen", is_stat=True)
@@ -307,20 +299,20 @@ def test_statistics_start_from_zero_in_each_call():
 
 def test_a_users_augmenter_needs_no_proxies():
     x, y, _ = inputs()
-    batch = Reflection()(x, y)
+    batch = Mirror()(x, y)
     assert torch.equal(batch.embeddings, -x)
-    assert len(Compose([Reflection(), Reflection()])(x, y)) == 2 * len(x)
+    assert len(Compose([Mirror(), Mirror()])(x, y)) == 2 * len(x)
 
 
 @pytest.mark.parametrize("form", [(5, 10), (5, 3, 10)])
 def test_no_classes_fit_to_proxies_of_any_form(form):
     x, y, _ = inputs()
-    batch = Reflection()(x, y, torch.randn(form))
+    batch = Mirror()(x, y, torch.randn(form))
     assert batch.proxies.shape == (0, *form[1:])
 
 
 def test_an_augmenter_must_return_a_synthetic_batch():
-    class Forgetful(Reflection):
+    class Forgetful(Mirror):
         def synthesize(self, *args):
             super().synthesize(*args)
 

@@ -3,16 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cases import draw_batch
+from cases import CLOSE, assert_same_gradients, draw_batch, draw_proxies
 from pml_synthesis import ProxySynthesis
 from reference import proxy_synthesis
-
-CLOSE = {"rtol": 1e-9, "atol": 1e-9}
-
-
-def draw_proxies(seed, *shape):
-    generator = torch.Generator().manual_seed(seed + 100)
-    return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
 
 
 @pytest.mark.parametrize("order", ["random", "sorted", "balanced", "dominated"])
@@ -33,11 +26,7 @@ def test_equals_the_reference(order, mu, shape, seed):
     weights = torch.randn_like(rows), torch.randn_like(proxies)
     ours = (batch.embeddings * weights[0]).sum() + (batch.proxies * weights[1]).sum()
     theirs = (rows * weights[0]).sum() + (proxies * weights[1]).sum()
-    gradients = zip(
-        torch.autograd.grad(ours, [x, p]), torch.autograd.grad(theirs, [x, p]), strict=True
-    )
-    for got, expected in gradients:
-        torch.testing.assert_close(got, expected, **CLOSE)
+    assert_same_gradients(ours, theirs, [x, p])
 
 
 @settings(max_examples=100, deadline=None)

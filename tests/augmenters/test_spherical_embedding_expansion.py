@@ -3,17 +3,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cases import draw_batch
+from cases import CLOSE, assert_same_gradients, draw_batch, draw_proxies
 from pml_synthesis import SphericalEmbeddingExpansion
 from pml_synthesis.schedules import CosineSchedule
 from reference import spherical_embedding_expansion
-
-CLOSE = {"rtol": 1e-9, "atol": 1e-9}
-
-
-def draw_proxies(seed, *shape):
-    generator = torch.Generator().manual_seed(seed + 100)
-    return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
 
 
 @pytest.mark.parametrize("order", ["random", "sorted"])
@@ -36,10 +29,8 @@ def test_equals_the_reference(order, fraction, detach, num_expansions, shape):
     assert batch.embeddings.requires_grad is not detach
     if not detach:
         weights = torch.randn_like(rows)
-        ours = torch.autograd.grad((batch.embeddings * weights).sum(), [x, p])
-        theirs = torch.autograd.grad((rows * weights).sum(), [x, p])
-        for got, expected in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(got, expected, **CLOSE)
+        ours, theirs = (batch.embeddings * weights).sum(), (rows * weights).sum()
+        assert_same_gradients(ours, theirs, [x, p])
 
 
 @settings(max_examples=50, deadline=None)

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import CLOSE, assert_same_gradients
 from pml_synthesis.functional import (
     interpolate,
     orthonormal_completion,
@@ -16,7 +17,6 @@ from pml_synthesis.functional import (
 from pml_synthesis.functional.precision import finest_dtype, working_dtype
 from reference import complete, expand, simplex
 
-CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 seeds = st.integers(0, 10_000)
 
 
@@ -130,12 +130,7 @@ def test_expansion_equals_the_reference_with_gradients(num_expansions, seed):
     )
     torch.testing.assert_close(ours, reference, **CLOSE)
     weights = torch.randn(ours.shape, dtype=torch.float64)
-    for got, expected in zip(
-        torch.autograd.grad((ours * weights).sum(), [z, w]),
-        torch.autograd.grad((reference * weights).sum(), [z, w]),
-        strict=True,
-    ):
-        torch.testing.assert_close(got, expected, **CLOSE)
+    assert_same_gradients((ours * weights).sum(), (reference * weights).sum(), [z, w])
 
 
 def test_completion_has_no_preferred_direction():

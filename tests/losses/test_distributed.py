@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from cases import CLOSE
 from ranks import LOSSES, train, train_as_rank
 
 
@@ -14,10 +15,9 @@ def ranks(request, tmp_path_factory):
 @pytest.mark.parametrize("name", LOSSES)
 def test_ranks_together_give_the_gradients_of_one_process(ranks, name):
     """As PML's bare losses do (the control): those of the loss's own weights times world_size."""
-    close = {"rtol": 1e-9, "atol": 1e-9}
     for results in ranks:
         for got, expected in zip(results[name], train(name), strict=True):
             value, trunk, *proxies = expected
-            torch.testing.assert_close(got[0], len(ranks) * value, **close)
-            torch.testing.assert_close(got[1], trunk, **close)
-            torch.testing.assert_close(got[2:], [len(ranks) * grad for grad in proxies], **close)
+            torch.testing.assert_close(got[0], len(ranks) * value, **CLOSE)
+            torch.testing.assert_close(got[1], trunk, **CLOSE)
+            torch.testing.assert_close(got[2:], [len(ranks) * grad for grad in proxies], **CLOSE)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from pytorch_metric_learning import distances, losses
 
-from cases import PROXY_LOSSES, draw_batch
+from cases import CLOSE, DIM, NUM_CLASSES, PROXY_LOSSES, build_loss, draw_batch
 from pml_synthesis import (
     BaseAugmenter,
     Compose,
@@ -15,8 +15,6 @@ from pml_synthesis.losses import joined_cosines, synthesis_loss
 from pml_synthesis.losses.joined_cosines import cosines_suffice
 from pml_synthesis.losses.proxy_bindings import ProxyBinding
 
-CLOSE = {"rtol": 1e-9, "atol": 1e-9}
-NUM_CLASSES, DIM = 5, 8
 FAST = [case for case in PROXY_LOSSES if case.loss_class in joined_cosines._LOSSES]
 
 
@@ -42,11 +40,6 @@ all_augmenters = pytest.mark.parametrize("augmenter", AUGMENTERS.values(), ids=A
 fast_losses = pytest.mark.parametrize("case", FAST, ids=lambda case: case.name)
 
 
-def build(case, **kwargs):
-    torch.manual_seed(0)
-    return case.build(NUM_CLASSES, DIM, **kwargs).double()
-
-
 @pytest.fixture
 def taken(monkeypatch):
     """Which path was taken by each joined call: True for the fast one."""
@@ -70,7 +63,7 @@ def general(monkeypatch):
 @pytest.mark.parametrize("hostile", ["", "zero proxy", "tiny proxy", "zero row", "equal"])
 def test_equals_the_general_path(case, augmenter, order, hostile, monkeypatch, taken):
     x, y = draw_batch(0, order=order)
-    loss = build(case)
+    loss = build_loss(case)
     weight = getattr(loss, case.weight)
     with torch.no_grad():
         proxies = weight.movedim(case.class_dim, 0)
@@ -105,7 +98,7 @@ def test_equals_the_general_path(case, augmenter, order, hostile, monkeypatch, t
 @fast_losses
 def test_equals_the_general_path_in_float32(case, monkeypatch, taken):
     x, y = draw_batch(0, batch_size=40, dtype=torch.float32)
-    loss = build(case).float()
+    loss = build_loss(case).float()
     value = SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y)
     assert taken == [True]
     general(monkeypatch)
@@ -119,11 +112,11 @@ def test_equals_the_general_path_in_float32(case, monkeypatch, taken):
 )
 def test_weights_of_another_dtype(case, of_rows, of_loss, taken):
     x, y = draw_batch(0, dtype=of_rows)
-    loss = build(case).to(of_loss)
+    loss = build_loss(case).to(of_loss)
     value = SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y)
     value.backward()
     assert taken == [True]
-    expected = SynthesisLoss(build(case), ProxySynthesis(seed=1))(x.detach().double(), y)
+    expected = SynthesisLoss(build_loss(case), ProxySynthesis(seed=1))(x.detach().double(), y)
     torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-4)
     assert getattr(loss, case.weight).grad.dtype == of_loss
 
@@ -132,7 +125,7 @@ def test_weights_of_another_dtype(case, of_rows, of_loss, taken):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_does_not_reach_the_cosines(case, dtype):
     x, y = draw_batch(0, dtype=torch.float32)
-    loss = build(case).float()
+    loss = build_loss(case).float()
     value = SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y)
     with torch.autocast("cpu", dtype):
         under_autocast = SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y)

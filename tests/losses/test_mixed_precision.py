@@ -7,15 +7,13 @@ import pytest
 import torch
 from pytorch_metric_learning import losses
 
-from cases import PROXY_LOSSES, draw_batch
+from cases import DIM, NUM_CLASSES, all_losses, draw_batch
 from pml_synthesis import (
     ProxySynthesis,
     SphericalEmbeddingExpansion,
     SynthesisLoss,
     SynthesisRegularizer,
 )
-
-NUM_CLASSES, DIM = 5, 8
 
 
 def see():
@@ -56,7 +54,7 @@ def call(loss, weight, trunk, x, y, dtype=torch.float32, autocast=False):
     return value.detach(), weight.grad, trunk.weight.grad
 
 
-@pytest.mark.parametrize("case", PROXY_LOSSES, ids=lambda case: case.name)
+@all_losses
 @pytest.mark.parametrize(
     "augmenter", [lambda: ProxySynthesis(seed=1), see, lambda: None], ids=["ps", "see", "none"]
 )

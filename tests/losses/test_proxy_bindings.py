@@ -3,7 +3,7 @@ import torch
 from pytorch_metric_learning import losses
 from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 
-from cases import PROXY_LOSSES, draw_batch
+from cases import PROXY_LOSSES, all_losses, draw_batch
 from pml_synthesis import (
     ProxySynthesis,
     SphericalEmbeddingExpansion,
@@ -12,8 +12,6 @@ from pml_synthesis import (
 )
 from pml_synthesis.losses import proxies_of
 from pml_synthesis.losses.proxy_bindings import _BINDINGS, find_binding
-
-all_losses = pytest.mark.parametrize("case", PROXY_LOSSES, ids=lambda case: case.name)
 
 
 def test_all_proxy_losses_of_pml_are_known():

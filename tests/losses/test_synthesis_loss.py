@@ -6,7 +6,21 @@ from pytorch_metric_learning import distances, losses, miners, reducers, regular
 from pytorch_metric_learning.utils import distributed
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
-from cases import PROXY_LOSSES, REDUCERS, draw_batch
+from cases import (
+    CLOSE,
+    DIM,
+    NUM_CLASSES,
+    PROXY_LOSSES,
+    REDUCERS,
+    Mirror,
+    all_augmenters,
+    all_losses,
+    assert_same_gradients,
+    build_loss,
+    draw_batch,
+    pairs,
+    triplets,
+)
 from pml_synthesis import (
     BaseAugmenter,
     Compose,
@@ -20,18 +34,6 @@ from pml_synthesis.losses.evaluation import call_weight
 from pml_synthesis.losses.proxy_bindings import find_binding
 from reference import joined_loss, synthetic_parts
 
-CLOSE = {"rtol": 1e-9, "atol": 1e-9}
-NUM_CLASSES, DIM = 5, 8
-
-AUGMENTERS = {
-    "ps": lambda: ProxySynthesis(seed=1),
-    "ps mu 1.5": lambda: ProxySynthesis(mu=1.5, seed=1),
-    "see": lambda: SphericalEmbeddingExpansion(3, 0.5, seed=1),
-    "see with gradient": lambda: SphericalEmbeddingExpansion(3, 1.0, detach=False, seed=1),
-}
-all_losses = pytest.mark.parametrize("case", PROXY_LOSSES, ids=lambda case: case.name)
-all_augmenters = pytest.mark.parametrize("augmenter", AUGMENTERS.values(), ids=AUGMENTERS)
-
 
 class Nothing(BaseAugmenter):
     """Makes nothing of anything."""
@@ -42,43 +44,16 @@ class Nothing(BaseAugmenter):
         return SyntheticBatch.empty(embeddings, proxies)
 
 
-class Mirror(BaseAugmenter):
-    """Makes one row of each row, in the opposite direction, and no classes."""
-
-    requires_proxies = False
-
-    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
-        none = embeddings[:0] if proxies is None else proxies[:0]
-        unit = torch.nn.functional.normalize(-embeddings)
-        return SyntheticBatch(unit, labels, none, torch.arange(len(labels), device=labels.device))
-
-
-def build(case, seed=0, dtype=torch.float64, **kwargs):
-    torch.manual_seed(seed)
-    loss = case.build(NUM_CLASSES, DIM, **kwargs).to(dtype)
-    if case.loss_class is losses.P2SGradLoss:
-        # It renormalizes its weight in each call, and changes it no more from the second one on.
-        loss(*draw_batch(seed, dtype=dtype))
-    return loss
-
-
-def assert_same_gradients(value, expected, inputs, expected_inputs):
-    got = torch.autograd.grad(value, inputs)
-    wanted = torch.autograd.grad(expected, expected_inputs)
-    for one, other in zip(got, wanted, strict=True):
-        torch.testing.assert_close(one, other, **CLOSE)
-
-
 @all_losses
 @all_augmenters
 @pytest.mark.parametrize("order", ["random", "sorted", "balanced"])
 @pytest.mark.parametrize("seed", range(2))
 def test_equals_the_reference(case, augmenter, order, seed):
     x, y = draw_batch(seed, batch_size=9 + 5 * seed, order=order)
-    loss = build(case, seed)
+    loss = build_loss(case, seed)
     weight = getattr(loss, case.weight)
     reference_weight = weight.detach().clone().requires_grad_()
-    twin = build(case, seed)
+    twin = build_loss(case, seed)
     del twin._parameters[case.weight]
     setattr(twin, case.weight, reference_weight)
 
@@ -94,7 +69,7 @@ def test_equals_the_reference(case, augmenter, order, seed):
 @pytest.mark.parametrize("mode", ["no augmenter", "eval", "empty batch"])
 def test_equals_the_bare_loss(case, reducer, dtype, mode):
     x, y = draw_batch(0, dtype=dtype)
-    bare = build(case, dtype=torch.float32, reducer=reducer(NUM_CLASSES))
+    bare = build_loss(case, dtype=torch.float32, reducer=reducer(NUM_CLASSES))
     wrapped = SynthesisLoss(
         copy.deepcopy(bare),
         {"no augmenter": None, "eval": ProxySynthesis(), "empty batch": Nothing()}[mode],
@@ -120,7 +95,7 @@ def test_equals_the_bare_loss(case, reducer, dtype, mode):
 @pytest.mark.parametrize("mode", ["no augmenter", "eval", "empty batch"])
 def test_has_the_gradients_of_the_bare_loss(case, mode):
     x, y = draw_batch(0)
-    bare = build(case)
+    bare = build_loss(case)
     wrapped = SynthesisLoss(
         copy.deepcopy(bare),
         {"no augmenter": None, "eval": ProxySynthesis(), "empty batch": Nothing()}[mode],
@@ -141,18 +116,6 @@ def test_p2sgrad_renormalizes_its_own_weight(training):
         assert loss.weight.dtype == torch.float32
 
 
-def triplets(labels):
-    """Some of all triplets, so that rows are named unequally often, and one not at all."""
-    a, p, n = lmu.get_all_triplets_indices(labels)
-    kept = (a % 3 != 0) & (a != 1) & (p != 1) & (n != 1)
-    return a[kept], p[kept], n[kept]
-
-
-def pairs(labels):
-    a, p, n = triplets(labels)
-    return a, p, a[:7], n[:7]
-
-
 @all_losses
 @all_augmenters
 @pytest.mark.parametrize("mine", [triplets, pairs])
@@ -160,7 +123,7 @@ def test_synthetic_rows_inherit_mined_weights(case, augmenter, mine):
     if case.loss_class is losses.P2SGradLoss:
         pytest.skip("PML's P2SGradLoss takes no mined tuple")
     x, y = draw_batch(3, batch_size=14)
-    loss = build(case)
+    loss = build_loss(case)
     rows, row_labels, new_proxies, source = synthetic_parts(
         case, augmenter(), x, y, case.proxies(loss)
     )
@@ -193,7 +156,7 @@ def test_a_tuple_that_names_nobody_weighs_all_alike():
 def test_p2sgrad_refuses_tuples_as_it_does_itself():
     x, y = draw_batch(0)
     with pytest.raises(ValueError, match="indices_tuple is not supported"):
-        SynthesisLoss(build(PROXY_LOSSES[-1]), ProxySynthesis())(x, y, triplets(y))
+        SynthesisLoss(build_loss(PROXY_LOSSES[-1]), ProxySynthesis())(x, y, triplets(y))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +168,7 @@ def test_p2sgrad_refuses_tuples_as_it_does_itself():
 def test_synthetic_rows_inherit_class_weights(case, augmenter):
     x, y = draw_batch(0)
     weights = torch.linspace(0.5, 3, NUM_CLASSES, dtype=torch.float64)
-    loss = build(case, reducer=reducers.ClassWeightedReducer(weights))
+    loss = build_loss(case, reducer=reducers.ClassWeightedReducer(weights))
     proxies = case.proxies(loss)
     value = SynthesisLoss(loss, augmenter())(x, y)
     rows, row_labels, new_proxies, source = synthetic_parts(case, augmenter(), x, y, proxies)
@@ -229,8 +192,7 @@ def test_regularizers_see_what_is_real(case, augmenter):
     options = {"embedding_regularizer": Spy(), "embedding_reg_weight": 0.3}
     if case.loss_class is not losses.P2SGradLoss:
         options |= {"weight_regularizer": Spy(), "weight_reg_weight": 0.7}
-    plain, loss = build(case), build(case, **options)
-    seen.clear()
+    plain, loss = build_loss(case), build_loss(case, **options)
     value = SynthesisLoss(loss, augmenter())(x, y)
     proxies = case.proxies(loss).reshape(-1, DIM)
     expected = SynthesisLoss(plain, augmenter())(x, y) + 0.3 * x.norm(dim=1).mean()
@@ -247,7 +209,7 @@ def test_regularizers_see_what_is_real(case, augmenter):
 def test_a_regularizer_that_knows_the_number_of_classes():
     case = next(case for case in PROXY_LOSSES if case.loss_class is losses.SoftTripleLoss)
     sparse = regularizers.SparseCentersRegularizer(NUM_CLASSES, case.centers)
-    loss = build(case, weight_regularizer=sparse)
+    loss = build_loss(case, weight_regularizer=sparse)
     SynthesisLoss(loss, ProxySynthesis())(*draw_batch(0)).backward()
     assert loss.fc.grad.isfinite().all()
 
@@ -278,8 +240,10 @@ def test_only_directions_of_synthetic_rows_count_where_norms_do():
     x, y = draw_batch(0)
     for case in PROXY_LOSSES:
         if case.uses_norms:
-            value = SynthesisLoss(build(case), Doubled())(x, y)
-            torch.testing.assert_close(value, SynthesisLoss(build(case), Mirror())(x, y), **CLOSE)
+            value = SynthesisLoss(build_loss(case), Doubled())(x, y)
+            torch.testing.assert_close(
+                value, SynthesisLoss(build_loss(case), Mirror())(x, y), **CLOSE
+            )
 
 
 class ClassesAlone(BaseAugmenter):
@@ -293,7 +257,7 @@ class ClassesAlone(BaseAugmenter):
 @all_losses
 def test_classes_without_rows(case):
     x, y = draw_batch(0)
-    loss = build(case)
+    loss = build_loss(case)
     proxies = case.proxies(loss)
     mean = torch.linalg.vector_norm(proxies, dim=-1).mean() if case.uses_norms else None
     new = -proxies[:1]
@@ -310,51 +274,6 @@ def test_under_autocast_of_an_accelerator_the_weight_keeps_its_precision(monkeyp
     assert call_weight(loss, find_binding(loss), x) is loss.W
 
 
-PAIR_LOSSES = {
-    "contrastive": losses.ContrastiveLoss,
-    "triplet": losses.TripletMarginLoss,
-    "multi-similarity": losses.MultiSimilarityLoss,
-    "ntxent": losses.NTXentLoss,
-}
-
-
-@pytest.mark.parametrize("loss_class", PAIR_LOSSES.values(), ids=PAIR_LOSSES)
-def test_pair_losses_join_rows(loss_class):
-    x, y = draw_batch(0)
-    value = SynthesisLoss(loss_class(), Mirror())(x, y)
-    expected = loss_class()(torch.cat([x, -x]), torch.cat([y, y]))
-    torch.testing.assert_close(value, expected, **CLOSE)
-
-
-@pytest.mark.parametrize("loss_class", PAIR_LOSSES.values(), ids=PAIR_LOSSES)
-@pytest.mark.parametrize("mine", [triplets, pairs])
-def test_pair_losses_repeat_tuples_with_the_synthetic_row_as_anchor(loss_class, mine):
-    x, y = draw_batch(0)
-    tuples = mine(y)
-    value = SynthesisLoss(loss_class(), Compose([Mirror(), Mirror()]))(x, y, tuples)
-
-    def repeated(anchors, other):
-        copies = [anchors + times * len(y) for times in range(3)]
-        return torch.cat(copies), other.repeat(3)
-
-    if len(tuples) == 3:
-        anchors, positives = repeated(*tuples[:2])
-        expected_tuples = anchors, positives, tuples[2].repeat(3)
-    else:
-        expected_tuples = repeated(*tuples[:2]) + repeated(*tuples[2:])
-    joined = torch.cat([x, -x, -x]), y.repeat(3)
-    torch.testing.assert_close(value, loss_class()(*joined, expected_tuples), **CLOSE)
-
-
-def test_pair_losses_take_ref_emb():
-    x, y = draw_batch(0)
-    ref, ref_labels = draw_batch(1)
-    value = SynthesisLoss(losses.TripletMarginLoss(), Mirror())(x, y, None, ref, ref_labels)
-    joined = torch.cat([x, -x]), torch.cat([y, y])
-    expected = losses.TripletMarginLoss()(*joined, None, ref, ref_labels)
-    torch.testing.assert_close(value, expected, **CLOSE)
-
-
 def test_a_miner_of_pml():
     x, y = draw_batch(0, batch_size=20)
     tuples = miners.MultiSimilarityMiner()(x, y)
@@ -368,20 +287,20 @@ def test_a_miner_of_pml():
 @all_losses
 def test_state_dict_round_trips(case, tmp_path):
     x, y = draw_batch(0)
-    wrapped = SynthesisLoss(build(case), ProxySynthesis(seed=5))
+    wrapped = SynthesisLoss(build_loss(case), ProxySynthesis(seed=5))
     wrapped(x, y)
     torch.save(wrapped.state_dict(), tmp_path / "loss.pth")
-    other = SynthesisLoss(build(case, seed=1), ProxySynthesis(seed=6))
+    other = SynthesisLoss(build_loss(case, seed=1), ProxySynthesis(seed=6))
     other.load_state_dict(torch.load(tmp_path / "loss.pth", weights_only=True))
     assert torch.equal(wrapped(x, y), other(x, y))
-    names = {f"loss.{name}" for name, _ in build(case).named_parameters()}
+    names = {f"loss.{name}" for name, _ in build_loss(case).named_parameters()}
     assert {name for name, _ in wrapped.named_parameters()} == names
 
 
 @all_losses
 def test_a_checkpoint_of_the_plain_loss_loads(case):
-    plain = build(case)
-    wrapped = SynthesisLoss(build(case, seed=1), ProxySynthesis())
+    plain = build_loss(case)
+    wrapped = SynthesisLoss(build_loss(case, seed=1), ProxySynthesis())
     wrapped.loss.load_state_dict(plain.state_dict())
     x, y = draw_batch(0)
     torch.testing.assert_close(wrapped.eval()(x, y), plain(x, y), rtol=0, atol=1e-12)
@@ -404,7 +323,7 @@ def test_shows_what_the_wrapped_loss_has():
 
 @all_losses
 def test_leaves_the_wrapped_loss_as_it_was(case):
-    loss = build(case, embedding_regularizer=regularizers.LpRegularizer())
+    loss = build_loss(case, embedding_regularizer=regularizers.LpRegularizer())
     before = dict(vars(loss)), dict(loss._modules), dict(loss._parameters)
     x, y = draw_batch(0)
     SynthesisLoss(loss, ProxySynthesis())(x, y)
@@ -439,7 +358,7 @@ def test_inside_of_pmls_wrappers():
 
 def test_ref_emb_is_refused_with_proxy_losses():
     x, y = draw_batch(0)
-    wrapped = SynthesisLoss(build(PROXY_LOSSES[0]), ProxySynthesis())
+    wrapped = SynthesisLoss(build_loss(PROXY_LOSSES[0]), ProxySynthesis())
     for mode in (True, False):
         with pytest.raises(ValueError, match="`ref_emb` .* ProxyNCALoss compares embeddings"):
             wrapped.train(mode)(x, y, ref_emb=x, ref_labels=y)
@@ -488,8 +407,8 @@ def test_wrong_augmenter():
 def test_any_integer_labels(case, dtype):
     x, y = draw_batch(0)
     for wrapped in (
-        SynthesisLoss(build(case), None),
-        SynthesisLoss(build(case), ProxySynthesis(seed=1)),
+        SynthesisLoss(build_loss(case), None),
+        SynthesisLoss(build_loss(case), ProxySynthesis(seed=1)),
     ):
         twin = copy.deepcopy(wrapped)
         torch.testing.assert_close(wrapped(x, y.to(dtype)), twin(x, y), rtol=0, atol=1e-12)
@@ -506,7 +425,7 @@ def test_wrong_labels(labels):
         "missing": None,
     }[labels]
     with pytest.raises(ValueError, match="`labels`"):
-        SynthesisLoss(build(PROXY_LOSSES[0]), ProxySynthesis())(x, given)
+        SynthesisLoss(build_loss(PROXY_LOSSES[0]), ProxySynthesis())(x, given)
 
 
 def test_labels_on_the_host_are_not_copied_twice():
@@ -519,20 +438,15 @@ def test_labels_on_the_host_are_not_copied_twice():
 
     x, y = draw_batch(0)
     y = y.to(torch.int16)
-    SynthesisLoss(build(PROXY_LOSSES[0]), Spy())(x, y)
+    SynthesisLoss(build_loss(PROXY_LOSSES[0]), Spy())(x, y)
     assert given[0] is y
 
 
 def test_multi_center_losses_with_a_part_that_makes_no_classes():
-    class NoForm(Mirror):
-        def synthesize(self, embeddings, labels, proxies, host_labels, generator):
-            rows = torch.arange(len(labels))
-            return SyntheticBatch(-embeddings, labels, embeddings[:0], rows)
-
     case = next(case for case in PROXY_LOSSES if case.centers == 2)
     x, y = draw_batch(0)
-    for parts in ([ProxySynthesis(), NoForm()], [NoForm(), ProxySynthesis()], [NoForm(), NoForm()]):
-        SynthesisLoss(build(case), Compose(parts))(x, y).backward()
+    for parts in ([ProxySynthesis(), Mirror()], [Mirror(), ProxySynthesis()], [Mirror(), Mirror()]):
+        SynthesisLoss(build_loss(case), Compose(parts))(x, y).backward()
     assert x.grad.isfinite().all()
 
 
@@ -548,12 +462,12 @@ def test_new_classes_must_have_as_many_centers_as_real_ones():
         r"but got \(5, 8\)"
     )
     with pytest.raises(ValueError, match=message):
-        SynthesisLoss(build(case), OneCenter())(*draw_batch(0))
+        SynthesisLoss(build_loss(case), OneCenter())(*draw_batch(0))
 
 
 def test_wrong_embeddings():
     x, y = draw_batch(0)
-    wrapped = SynthesisLoss(build(PROXY_LOSSES[0]), ProxySynthesis())
+    wrapped = SynthesisLoss(build_loss(PROXY_LOSSES[0]), ProxySynthesis())
     with pytest.raises(ValueError, match="`embeddings` to be of shape"):
         wrapped(x[0], y)
     with pytest.raises(ValueError, match="`proxies` to be of shape .*as wide as the embeddings"):
@@ -579,7 +493,7 @@ HOSTILE = {
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
 def test_finite_wherever_the_bare_loss_with_more_classes_is(case, augmenter, make):
     x, y = draw_batch(0)
-    loss = build(case)
+    loss = build_loss(case)
     proxies = case.proxies(loss)
     one_center = proxies if proxies.ndim == 2 else proxies[:, 0]
     x, y = make(x.detach(), y, one_center)
@@ -605,7 +519,7 @@ def test_embeddings_that_are_not_finite_give_nan(case, augmenter, value):
     x, y = draw_batch(0)
     x = x.detach().clone()
     x[3] = value
-    result = SynthesisLoss(build(case), augmenter())(x, y)
+    result = SynthesisLoss(build_loss(case), augmenter())(x, y)
     assert result.isnan()
 
 

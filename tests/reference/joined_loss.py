@@ -2,27 +2,29 @@
 
 import torch
 
+from pml_synthesis import ProxySynthesis, SphericalEmbeddingExpansion, SymmetricalSynthesis
+
 from .proxy_synthesis import proxy_synthesis
 from .spherical_embedding_expansion import spherical_embedding_expansion
+from .symmetrical_synthesis import symmetrical_synthesis
+
+# Each from an augmenter with its options, a batch and the draws.
+REFERENCES = {
+    ProxySynthesis: lambda ps, x, y, p, draws: proxy_synthesis(x, y, p, ps.alpha, ps.mu, draws),
+    SphericalEmbeddingExpansion: lambda see, x, y, p, draws: spherical_embedding_expansion(
+        x, y, p, see.num_expansions, see.fraction, see.detach, draws
+    ),
+    SymmetricalSynthesis: lambda _, x, y, p, draws: symmetrical_synthesis(x, y, draws),
+}
 
 
 def synthesize(augmenter, embeddings, labels, proxies):
     """Return (rows, labels, new proxies, sources) of what an augmenter makes in its next step."""
-    generator = augmenter._generator()
-    if hasattr(augmenter, "mu"):
-        return proxy_synthesis(
-            embeddings, labels, proxies, augmenter.alpha, augmenter.mu, generator
-        )
-    rows, row_labels, source = spherical_embedding_expansion(
-        embeddings,
-        labels,
-        proxies,
-        augmenter.num_expansions,
-        augmenter.fraction,
-        augmenter.detach,
-        generator,
-    )
-    return rows, row_labels, proxies[:0], source
+    reference = REFERENCES[type(augmenter)]
+    made = reference(augmenter, embeddings, labels, proxies, augmenter._generator())
+    # Not all methods make classes.
+    rows, row_labels, *new_proxies, source = made
+    return rows, row_labels, torch.cat([proxies[:0], *new_proxies]), source
 
 
 def synthetic_parts(case, augmenter, embeddings, labels, proxies):

@@ -6,12 +6,12 @@ from .order import in_order, unit
 
 
 def symmetrical_synthesis(embeddings, labels, generator):
-    """Return (rows, their sources, the rows they are reflected about), draws from a generator."""
+    """Return (rows, their labels, their sources), all draws taken from a generator."""
     batch_size, dim = embeddings.shape
     direction = torch.randn(dim, dtype=torch.float64, generator=generator)
     draws = torch.randint(2**62, (batch_size,), generator=generator).tolist()
     order = in_order(embeddings, labels, direction)
-    rows, sources, axes = [embeddings[:0]], [], []
+    rows, sources = [embeddings[:0]], []
     for row, draw in zip(order, draws, strict=True):
         members = [other for other in order if labels[other] == labels[row]]
         if len(members) == 1:
@@ -24,5 +24,4 @@ def symmetrical_synthesis(embeddings, labels, generator):
         foot = (a @ b) * a
         rows.append((2 * foot - b)[None])
         sources.append(row)
-        axes.append(axis)
-    return torch.cat(rows), sources, axes
+    return torch.cat(rows), labels[sources], torch.tensor(sources, dtype=torch.int64)

@@ -8,9 +8,19 @@ import torch
 from pytorch_metric_learning import losses, reducers, regularizers
 from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils import distributed
-from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
-from cases import PROXY_LOSSES, REDUCERS, draw_batch
+from cases import (
+    CLOSE,
+    NUM_CLASSES,
+    PROXY_LOSSES,
+    REDUCERS,
+    all_augmenters,
+    all_losses,
+    assert_same_gradients,
+    build_loss,
+    draw_batch,
+    triplets,
+)
 from pml_synthesis import (
     Compose,
     ProxySynthesis,
@@ -21,29 +31,11 @@ from pml_synthesis import (
 from pml_synthesis.losses.loss_calls import LossCall, announced, current_call
 from reference import synthetic_loss, synthetic_parts
 
-CLOSE = {"rtol": 1e-9, "atol": 1e-9}
-NUM_CLASSES, DIM, WEIGHT = 5, 8, 0.2
-
-AUGMENTERS = {
-    "ps": lambda: ProxySynthesis(seed=1),
-    "see": lambda: SphericalEmbeddingExpansion(3, 0.5, seed=1),
-    "see with gradient": lambda: SphericalEmbeddingExpansion(3, 1.0, detach=False, seed=1),
-}
-all_losses = pytest.mark.parametrize("case", PROXY_LOSSES, ids=lambda case: case.name)
-all_augmenters = pytest.mark.parametrize("augmenter", AUGMENTERS.values(), ids=AUGMENTERS)
-
-
-def build(case, seed=0, dtype=torch.float64, **kwargs):
-    torch.manual_seed(seed)
-    loss = case.build(NUM_CLASSES, DIM, **kwargs).to(dtype)
-    if case.loss_class is losses.P2SGradLoss:
-        # From the second renormalization on its weight changes no more.
-        loss.weight.data = loss.weight.data.renorm(2, 1, 1e-5).mul(1e5)
-    return loss
+WEIGHT = 0.2
 
 
 def with_regularizer(case, augmenter, seed=0, dtype=torch.float64, **kwargs):
-    return build(
+    return build_loss(
         case,
         seed,
         dtype,
@@ -61,7 +53,7 @@ def test_equals_the_reference(case, augmenter, order, seed):
     x, y = draw_batch(seed, order=order)
     loss = with_regularizer(case, augmenter(), seed)
     weight = getattr(loss, case.weight)
-    twin = build(case, seed)
+    twin = build_loss(case, seed)
     twin_weight = getattr(twin, case.weight)
 
     value = loss(x, y)
@@ -71,10 +63,7 @@ def test_equals_the_reference(case, augmenter, order, seed):
         # PML gives the term to ProxyAnchorLoss's default reducer, which passes it on.
         assert isinstance(loss.reducer.reducers["embedding_reg_loss"], reducers.DivisorReducer)
     torch.testing.assert_close(value, expected, **CLOSE)
-    got = torch.autograd.grad(value, [x, weight])
-    wanted = torch.autograd.grad(expected, [x, twin_weight])
-    for one, other in zip(got, wanted, strict=True):
-        torch.testing.assert_close(one, other, **CLOSE)
+    assert_same_gradients(value, expected, [x, weight], [x, twin_weight])
 
 
 @all_losses
@@ -120,7 +109,7 @@ def test_regularization_of_the_loss_is_no_part_of_the_term(case, training):
 def test_is_zero_in_eval_mode(case, augmenter):
     x, y = draw_batch(0)
     loss = with_regularizer(case, augmenter()).eval()
-    torch.testing.assert_close(loss(x, y), build(case)(x, y), **CLOSE)
+    torch.testing.assert_close(loss(x, y), build_loss(case)(x, y), **CLOSE)
     assert loss.embedding_regularizer.augmenter.step == 0
 
 
@@ -132,17 +121,11 @@ def test_nothing_synthetic_is_a_zero_with_a_graph(case, augmenter):
     x, y = draw_batch(0)
     loss = with_regularizer(case, augmenter)
     value = loss(x, y)
-    torch.testing.assert_close(value, build(case)(x, y), **CLOSE)
+    torch.testing.assert_close(value, build_loss(case)(x, y), **CLOSE)
     terms = []
     loss.embedding_regularizer.register_forward_hook(lambda *args: terms.append(args[2]))
     loss(x, y)
     assert terms[0] == 0 and terms[0].requires_grad
-
-
-def triplets(labels):
-    a, p, n = lmu.get_all_triplets_indices(labels)
-    kept = (a % 3 != 0) & (a != 1) & (p != 1) & (n != 1)
-    return a[kept], p[kept], n[kept]
 
 
 def mined_weights(indices_tuple, labels, anchors_only):
@@ -208,7 +191,7 @@ def test_shows_up_as_embedding_reg_loss():
 def test_statistics_of_the_loss_stay_those_of_the_real_rows():
     case = next(case for case in PROXY_LOSSES if case.name == "ArcFaceLoss")
     x, y = draw_batch(0)
-    plain = build(case, collect_stats=True, distance=CosineSimilarity(collect_stats=True))
+    plain = build_loss(case, collect_stats=True, distance=CosineSimilarity(collect_stats=True))
     plain(x, y)
     loss = with_regularizer(
         case,
@@ -227,13 +210,13 @@ def test_one_object_in_two_losses():
     x, y = draw_batch(0)
     shared = SynthesisRegularizer(ProxySynthesis(seed=1))
     one, other = (
-        build(case, embedding_regularizer=shared, embedding_reg_weight=WEIGHT)
+        build_loss(case, embedding_regularizer=shared, embedding_reg_weight=WEIGHT)
         for case in PROXY_LOSSES[:2]
     )
     values = one(x, y), other(x.detach(), y.flip(0))
     augmenter = ProxySynthesis(seed=1)
     for case, labels, value in zip(PROXY_LOSSES, (y, y.flip(0)), values, strict=False):
-        twin = build(case)
+        twin = build_loss(case)
         term = synthetic_loss(case, augmenter, x, labels, case.proxies(twin))
         torch.testing.assert_close(value, twin(x, labels) + WEIGHT * term, **CLOSE)
         augmenter.step += 1
@@ -248,14 +231,14 @@ def test_copies_made_before_and_after_attachment():
     regularizer = SynthesisRegularizer(ProxySynthesis(seed=1))
     before = copy.deepcopy(regularizer)
     options = {"embedding_reg_weight": WEIGHT}
-    original = build(case, embedding_regularizer=regularizer, **options)
+    original = build_loss(case, embedding_regularizer=regularizer, **options)
     after = copy.deepcopy(original)
-    of_copy = build(case, embedding_regularizer=before, **options)
+    of_copy = build_loss(case, embedding_regularizer=before, **options)
     pickled = pickle.loads(pickle.dumps(original))
     expected = original(x, y)
     for loss in (after, of_copy, pickled):
         assert torch.equal(loss(x, y), expected)
-    replaced = build(case, **options)
+    replaced = build_loss(case, **options)
     replaced.embedding_regularizer = copy.deepcopy(before)
     replaced.embedding_regularizer = SynthesisRegularizer(ProxySynthesis(seed=1))
     torch.testing.assert_close(replaced(x, y), expected, **CLOSE)
@@ -287,7 +270,7 @@ def test_keeps_nothing_of_a_failed_call():
 def test_inside_of_a_synthesis_loss(case, outer):
     x, y = draw_batch(0)
     loss = with_regularizer(case, SphericalEmbeddingExpansion(3, 1.0, seed=1))
-    plain = build(case)
+    plain = build_loss(case)
     inner = SphericalEmbeddingExpansion(3, 1.0, seed=1)
     term = synthetic_loss(case, inner, x, y, case.proxies(plain))
     value = SynthesisLoss(loss, copy.deepcopy(outer))(x, y)
@@ -326,7 +309,7 @@ def test_a_call_that_fails_before_it_begins_ends_no_other():
         raise KeyError("before")
 
     loss.register_forward_pre_hook(fail, prepend=True)
-    outer = LossCall(build(PROXY_LOSSES[1]), y, None)
+    outer = LossCall(build_loss(PROXY_LOSSES[1]), y, None)
     with announced(outer):
         with pytest.raises(KeyError, match="before"):
             loss(x, y)
@@ -398,7 +381,7 @@ def test_called_by_another_loss_than_the_one_that_goes_on():
 
 
 def test_announced_ends_after_an_error():
-    with pytest.raises(KeyError), announced(LossCall(build(PROXY_LOSSES[0]), None, None)):
+    with pytest.raises(KeyError), announced(LossCall(build_loss(PROXY_LOSSES[0]), None, None)):
         raise KeyError
     assert current_call() is None
 
@@ -454,7 +437,7 @@ def test_called_outside_of_a_loss():
     message = r"only inside of a loss\. Give it to a proxy loss as embedding_regularizer="
     with pytest.raises(RuntimeError, match=message):
         regularizer(x)
-    loss = build(PROXY_LOSSES[1], embedding_regularizer=regularizer)
+    loss = build_loss(PROXY_LOSSES[1], embedding_regularizer=regularizer)
     loss(x, y)
     with pytest.raises(RuntimeError, match=message):
         regularizer(x)
