@@ -7,12 +7,7 @@ import pytest
 import torch
 
 from cases import PUBLIC_AUGMENTERS, Mirror
-from pml_synthesis import (
-    Compose,
-    ProxySynthesis,
-    SphericalEmbeddingExpansion,
-    SyntheticBatch,
-)
+from pml_synthesis import Compose, ProxySynthesis, SphericalEmbeddingExpansion
 
 AUGMENTERS = {
     **{augmenter.__name__: augmenter for augmenter in PUBLIC_AUGMENTERS},
@@ -179,52 +174,6 @@ def test_one_copy_of_labels_to_the_host_and_none_of_embeddings(build, monkeypatc
     assert copied == [(12,)]
 
 
-def test_parts_of_a_compose_draw_apart():
-    x, y, p = inputs()
-    batch = Compose([ProxySynthesis(seed=1), ProxySynthesis(seed=1)])(x, y, p)
-    first, second = batch.embeddings.chunk(2)
-    assert not torch.equal(first, second)
-    nested = Compose([ProxySynthesis(seed=1), Compose([ProxySynthesis(seed=1)])])(x, y, p)
-    first, second = nested.embeddings.chunk(2)
-    assert not torch.equal(first, second)
-
-
-def test_compose_counts_new_classes_on():
-    x, y, p = inputs()
-    ps, see, ps2 = ProxySynthesis(), SphericalEmbeddingExpansion(2, 0.5), ProxySynthesis(mu=2)
-    batch = Compose([ps, see, ps2])(x, y, p)
-    alone = [twin(x, y, p) for twin in map(copy.deepcopy, (ps, see, ps2))]
-    # The twins have taken a step; what they make has the same form.
-    assert len(batch) == sum(len(part) for part in alone)
-    assert batch.num_new_classes == len(batch.proxies)
-    labels = batch.labels.split([len(part) for part in alone])
-    num_first = int(labels[0].max()) - 4
-    assert set(labels[0].tolist()) == set(range(5, 5 + num_first))
-    assert labels[1].max() < 5
-    assert set(labels[2].tolist()) == set(range(5 + num_first, 5 + batch.num_new_classes))
-
-
-def test_a_part_of_a_compose_belongs_to_it_alone():
-    part = ProxySynthesis()
-    with pytest.raises(ValueError, match=r"different objects \(copy.deepcopy makes one\)"):
-        Compose([part, part])
-
-
-def test_compose_repr_shows_its_parts():
-    text = repr(
-        Compose([ProxySynthesis(alpha=0.3, seed=1), SphericalEmbeddingExpansion(4, seed=2)])
-    )
-    assert text.count("seed=") == 2
-    assert "ProxySynthesis(alpha=0.3, mu=1.0, seed=1)" in text
-    assert "num_expansions=4, fraction=0.4, detach=True, seed=2" in text
-
-
-@pytest.mark.parametrize("parts", [[], [ProxySynthesis(), torch.nn.Identity()]])
-def test_compose_of_something_else(parts):
-    with pytest.raises(ValueError, match="`augmenters` to be a sequence of at least one augmenter"):
-        Compose(parts)
-
-
 WRONG_INPUTS = {
     "1-d embeddings": (lambda x, y, p: (x[0], y, p), r"`embeddings` to be of shape \[B, D\]"),
     "integer embeddings": (lambda x, y, p: (x.long(), y, p), "`embeddings` to be floating point"),
@@ -301,7 +250,6 @@ def test_a_users_augmenter_needs_no_proxies():
     x, y, _ = inputs()
     batch = Mirror()(x, y)
     assert torch.equal(batch.embeddings, -x)
-    assert len(Compose([Mirror(), Mirror()])(x, y)) == 2 * len(x)
 
 
 @pytest.mark.parametrize("form", [(5, 10), (5, 3, 10)])
@@ -320,21 +268,3 @@ def test_an_augmenter_must_return_a_synthetic_batch():
     message = "`Forgetful.synthesize` to be one that returns a SyntheticBatch, but got None"
     with pytest.raises(ValueError, match=message):
         Forgetful()(x, y)
-
-
-INDICES = torch.arange(3)
-
-
-@pytest.mark.parametrize(
-    "fields, message",
-    [
-        ((torch.zeros(3), INDICES, torch.zeros(0, 3), INDICES), "`embeddings` to be of shape"),
-        ((torch.zeros(3, 2), INDICES[:2], torch.zeros(0, 2), INDICES), "`labels` to be of shape"),
-        ((torch.zeros(3, 2), INDICES / 1, torch.zeros(0, 2), INDICES), "`labels` to be integers"),
-        ((torch.zeros(3, 2), INDICES, torch.zeros(0, 2), INDICES[:1]), "`source` to be of shape"),
-        ((torch.zeros(3, 2), INDICES, torch.zeros(1, 4), INDICES), "`proxies` to be of shape"),
-    ],
-)
-def test_a_synthetic_batch_must_fit_together(fields, message):
-    with pytest.raises(ValueError, match=message):
-        SyntheticBatch(*fields)

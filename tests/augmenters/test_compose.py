@@ -1,0 +1,60 @@
+import copy
+
+import pytest
+import torch
+
+from cases import DIM, NUM_CLASSES, Mirror, draw_batch, draw_proxies
+from pml_synthesis import Compose, ProxySynthesis, SphericalEmbeddingExpansion
+
+
+def test_parts_of_a_compose_draw_apart():
+    (x, y), p = draw_batch(0), draw_proxies(0, NUM_CLASSES, DIM)
+    batch = Compose([ProxySynthesis(seed=1), ProxySynthesis(seed=1)])(x, y, p)
+    first, second = batch.embeddings.chunk(2)
+    assert not torch.equal(first, second)
+    nested = Compose([ProxySynthesis(seed=1), Compose([ProxySynthesis(seed=1)])])(x, y, p)
+    first, second = nested.embeddings.chunk(2)
+    assert not torch.equal(first, second)
+
+
+def test_compose_counts_new_classes_on():
+    (x, y), p = draw_batch(0), draw_proxies(0, NUM_CLASSES, DIM)
+    ps, see, ps2 = ProxySynthesis(), SphericalEmbeddingExpansion(2, 0.5), ProxySynthesis(mu=2)
+    batch = Compose([ps, see, ps2])(x, y, p)
+    alone = [twin(x, y, p) for twin in map(copy.deepcopy, (ps, see, ps2))]
+    # The twins have taken a step; what they make has the same form.
+    assert len(batch) == sum(len(part) for part in alone)
+    assert batch.num_new_classes == len(batch.proxies)
+    labels = batch.labels.split([len(part) for part in alone])
+    num_first = int(labels[0].max()) - 4
+    assert set(labels[0].tolist()) == set(range(5, 5 + num_first))
+    assert labels[1].max() < 5
+    assert set(labels[2].tolist()) == set(range(5 + num_first, 5 + batch.num_new_classes))
+
+
+def test_compose_needs_proxies_where_a_part_does():
+    x, y = draw_batch(0)
+    assert len(Compose([Mirror(), Mirror()])(x, y)) == 2 * len(x)
+    with pytest.raises(ValueError, match="`proxies` to be the class proxies, which Compose needs"):
+        Compose([Mirror(), ProxySynthesis()])(x, y)
+
+
+def test_a_part_of_a_compose_belongs_to_it_alone():
+    part = ProxySynthesis()
+    with pytest.raises(ValueError, match=r"different objects \(copy.deepcopy makes one\)"):
+        Compose([part, part])
+
+
+def test_compose_repr_shows_its_parts():
+    text = repr(
+        Compose([ProxySynthesis(alpha=0.3, seed=1), SphericalEmbeddingExpansion(4, seed=2)])
+    )
+    assert text.count("seed=") == 2
+    assert "ProxySynthesis(alpha=0.3, mu=1.0, seed=1)" in text
+    assert "num_expansions=4, fraction=0.4, detach=True, seed=2" in text
+
+
+@pytest.mark.parametrize("parts", [[], [ProxySynthesis(), torch.nn.Identity()]])
+def test_compose_of_something_else(parts):
+    with pytest.raises(ValueError, match="`augmenters` to be a sequence of at least one augmenter"):
+        Compose(parts)
