@@ -474,55 +474,6 @@ def test_wrong_embeddings():
         wrapped(x[:, :3], y)
 
 
-HOSTILE = {
-    "one row": lambda x, y, p: (x[:1], y[:1]),
-    "two rows": lambda x, y, p: (x[:2], y[:2]),
-    "one class": lambda x, y, p: (x, 0 * y),
-    "all classes twice": lambda x, y, p: (x[:10], torch.arange(10) % NUM_CLASSES),
-    "zero embedding": lambda x, y, p: (x * (torch.arange(len(x)) != 2)[:, None], y),
-    "equal to its proxy": lambda x, y, p: (torch.cat([p[y[:1]].detach(), x[1:]]), y),
-    "equal rows": lambda x, y, p: (x[:1].expand(len(x), -1), y),
-    "opposite rows": lambda x, y, p: (torch.cat([x[:6], -x[:6]]), y),
-    "huge": lambda x, y, p: (1e15 * x, y),
-    "tiny": lambda x, y, p: (1e-15 * x, y),
-}
-
-
-@all_losses
-@all_augmenters
-@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
-def test_finite_wherever_the_bare_loss_with_more_classes_is(case, augmenter, make):
-    x, y = draw_batch(0)
-    loss = build_loss(case)
-    proxies = case.proxies(loss)
-    one_center = proxies if proxies.ndim == 2 else proxies[:, 0]
-    x, y = make(x.detach(), y, one_center)
-    x = x.clone().requires_grad_()
-    batch = augmenter()(x, y, proxies)
-    joined = torch.cat([x, batch.embeddings]).detach().requires_grad_()
-    rows = torch.cat([proxies, batch.proxies]).detach().requires_grad_()
-    bare = case.build_with(rows)(joined, torch.cat([y, batch.labels]))
-    bare_gradients = torch.autograd.grad(bare, [joined, rows])
-
-    value = SynthesisLoss(loss, augmenter())(x, y)
-    if bare.isfinite():
-        assert value.isfinite()
-    if all(gradient.isfinite().all() for gradient in bare_gradients):
-        for gradient in torch.autograd.grad(value, [x, getattr(loss, case.weight)]):
-            assert gradient.isfinite().all()
-
-
-@all_losses
-@all_augmenters
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_embeddings_that_are_not_finite_give_nan(case, augmenter, value):
-    x, y = draw_batch(0)
-    x = x.detach().clone()
-    x[3] = value
-    result = SynthesisLoss(build_loss(case), augmenter())(x, y)
-    assert result.isnan()
-
-
 @pytest.mark.parametrize("method", ["bare", "ps", "see"])
 def test_proxy_nca_is_norm_softmax_at_twice_its_scale(method):
     """What is tuned for the one is tuned for the other."""
