@@ -103,7 +103,7 @@ def test_a_whole_run_learns_unseen_classes_and_records_statistics(tmp_path):
         models,
         {"metric_loss": with_ps()},
         dataset=train,
-        sampler=MPerClassSampler(train.labels, 2, batch_size=48),
+        sampler=MPerClassSampler(train.labels, 2, batch_size=48, length_before_new_iter=40 * 48),
         iterations_per_epoch=40,
         end_of_iteration_hook=hooks.end_of_iteration_hook,
         end_of_epoch_hook=hooks.end_of_epoch_hook(

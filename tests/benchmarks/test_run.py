@@ -158,8 +158,9 @@ def test_processes_that_read_ahead_draw_by_seed_and_epoch_alone(splits):
         loader = batches_of(parts.images, parts.sampler, 32, rows, workers=2, pin_memory=False)
         return torch.cat([images for images, _ in loader])
 
-    assert torch.equal(augmented(1, 8), augmented(1, 9))
-    assert not torch.equal(augmented(1, 8), augmented(2, 8))
+    images = augmented(1, 8)
+    assert torch.equal(images, augmented(1, 9))
+    assert not torch.equal(images, augmented(2, 8))
 
 
 def test_images_with_transforms_can_go_to_another_process(splits):
