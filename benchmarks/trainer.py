@@ -41,6 +41,12 @@ class Trainer(MetricLossOnly):
         super().__init__(**arguments)
         self.clock = StepClock(self.data_device)
 
+    def train(self, start_epoch: int = 1, num_epochs: int = 1) -> None:
+        """Train from one epoch to another, after which nobody reads ahead any more."""
+        super().train(start_epoch, num_epochs)
+        # The trainer is part of a cycle: processes would end with it, at some time, and slowly.
+        self.dataloader_iter = None
+
     def initialize_dataloader(self) -> None:
         """Start to read batches; PML's own has no pinned memory, and all rows in each process."""
         self.dataloader = batches_of(

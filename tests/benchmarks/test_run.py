@@ -1,6 +1,7 @@
 """One run of the benchmark: what the seed decides, what is recorded, what is left behind."""
 
 import math
+import multiprocessing
 import pickle
 import re
 import sqlite3
@@ -143,6 +144,7 @@ def test_processes_that_read_ahead_read_the_same_batches(splits, tmp_path):
         execute(short("proxy_nca", *plain, f"data.workers={workers}"), splits, tmp_path / name)
         for name, workers in {"none": 0, "two": 2}.items()
     ]
+    assert not multiprocessing.active_children()
     pd.testing.assert_frame_equal(*(table[NOT_TIMES] for table in tables))
 
 
