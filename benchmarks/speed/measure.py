@@ -12,7 +12,7 @@ Step = Callable[[], object]
 WARM_UP = 3  # rounds
 
 
-def medians(steps: dict[str, Step], seconds: float = 6.0, most: int = 60) -> dict[str, float]:
+def medians(steps: dict[str, Step], seconds: float = 6.0, most: int = 500) -> dict[str, float]:
     """Return the median time of each step in milliseconds, all called in turn, round by round.
 
     What slows the machine down for a while so slows all of them.
