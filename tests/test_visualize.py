@@ -26,6 +26,7 @@ KINDS = ["embedding", "synthetic embedding", "synthetic proxy", "proxy"]
 
 @pytest.fixture(autouse=True)
 def closed():
+    plt.close("all")  # Examples of the pages leave theirs open.
     yield
     plt.close("all")
 
