@@ -56,6 +56,15 @@ def test_the_best_aligned_rows_are_expanded():
     assert set(batch.source.tolist()) == {1, 3}
 
 
+@pytest.mark.parametrize("nothing", ["row", "proxy"])
+def test_what_has_no_direction_is_aligned_with_nothing(nothing):
+    x, y, p = torch.eye(4), torch.arange(4), torch.eye(4)
+    (x if nothing == "row" else p)[2] = 0
+    augmenter = SphericalEmbeddingExpansion(2, fraction=0.75, collect_stats=True)
+    assert set(augmenter(x, y, p).source.tolist()) == {0, 1, 3}
+    assert augmenter.mean_cosine == pytest.approx(1)
+
+
 def test_the_nearest_of_several_centers_is_the_proxy():
     p = torch.eye(4).reshape(2, 2, 4)
     x = torch.tensor([[0.1, 1.0, 0.3, 0.0]])
