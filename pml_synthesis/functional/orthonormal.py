@@ -54,7 +54,8 @@ def random_signs(rows: int, dim: int, generator: Generator) -> Tensor:
     return _SIGNS_OF_BYTE.index_select(0, drawn).flatten()[: rows * dim].view(rows, dim)
 
 
-_SIGNS_OF_BYTE = 1.0 - 2 * ((torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1)
+_BITS = (torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1
+_SIGNS_OF_BYTE = (1 - 2 * _BITS).to(torch.float32)
 
 
 def orthonormal_completion(first: Tensor, second: Tensor, frame: Tensor, signs: Tensor) -> Tensor:

@@ -184,7 +184,6 @@ WRONG_INPUTS = {
     "bool labels": (lambda x, y, p: (x, y > 2, p), "`labels` to be integers.*bool"),
     "large labels": (lambda x, y, p: (x, y + 7, p), "`labels` to be from 0 to 4.*from 7 to 11"),
     "negative labels": (lambda x, y, p: (x, y - 1, p), "`labels` to be from 0 to 4.*from -1 to"),
-    "no proxies": (lambda x, y, p: (x, y, None), "`proxies` to be the class proxies, which"),
     "narrow proxies": (
         lambda x, y, p: (x, y, p[:, :3]),
         r"`proxies` to be of shape \[C, 10\].*\(5, 3\)",
@@ -197,12 +196,21 @@ WRONG_INPUTS = {
 @all_augmenters
 @pytest.mark.parametrize("wrong, message", WRONG_INPUTS.values(), ids=WRONG_INPUTS)
 def test_wrong_inputs(build, wrong, message):
-    augmenter, given = build(), wrong(*inputs())
-    if given[2] is None and not augmenter.requires_proxies:
-        pytest.skip("needs no proxies")
+    augmenter = build()
     with pytest.raises(ValueError, match=message):
-        augmenter(*given)
+        augmenter(*wrong(*inputs()))
     assert augmenter.step == 0
+
+
+@all_augmenters
+def test_no_proxies_are_wrong_where_they_are_needed(build):
+    augmenter, (x, y, _) = build(), inputs()
+    if augmenter.requires_proxies:
+        with pytest.raises(ValueError, match="`proxies` to be the class proxies, which"):
+            augmenter(x, y)
+    else:
+        augmenter(x, y)
+    assert augmenter.step == int(not augmenter.requires_proxies)
 
 
 def test_largest_seed():
