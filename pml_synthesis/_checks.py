@@ -11,9 +11,13 @@ from torch import Tensor
 def expect(valid: bool, argument: str, expected: str, got: Any) -> None:
     """Raise a ValueError that names the argument, what was expected and what came, unless valid."""
     if not valid:
-        # A module spells itself out over many lines.
-        got = type(got).__name__ if isinstance(got, torch.nn.Module) else repr(got)
-        raise ValueError(f"Expected argument `{argument}` to be {expected}, but got {got}.")
+        raise ValueError(f"Expected argument `{argument}` to be {expected}, but got {_short(got)}.")
+
+
+def _short(value: Any) -> str:
+    """Return a value as text, or its type where that would fill many lines."""
+    text = type(value).__name__ if isinstance(value, torch.nn.Module) else repr(value)
+    return text if len(text) <= 200 else f"an object of type {type(value).__name__}"
 
 
 def is_number(value: Any) -> bool:
@@ -33,7 +37,20 @@ def is_integer(value: Any) -> bool:
 
 def expect_tensor(argument: str, got: Any) -> None:
     """Raise a ValueError that names the argument, unless it is a tensor."""
-    expect(isinstance(got, torch.Tensor), argument, "a tensor", got)
+    if not isinstance(got, torch.Tensor):
+        given = "None" if got is None else f"an object of type {type(got).__name__}"
+        raise ValueError(f"Expected argument `{argument}` to be a tensor, but got {given}.")
+
+
+def expect_between(argument: str, got: Tensor, low: int, high: int) -> None:
+    """Raise a ValueError unless all numbers of a tensor are from `low` to `high` - 1.
+
+    On an accelerator nothing is checked: to read the numbers would wait for it.
+    """
+    if got.device.type == "cpu" and len(got):
+        least, most = int(got.min()), int(got.max())
+        found = f"{least} to {most}"
+        expect(low <= least and most < high, argument, f"from {low} to {high - 1}", found)
 
 
 def is_integer_dtype(dtype: torch.dtype) -> bool:
@@ -41,7 +58,7 @@ def is_integer_dtype(dtype: torch.dtype) -> bool:
     return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
 
 
-def check_batch(embeddings: Tensor, labels: Tensor, proxies: Tensor | None) -> Tensor:
+def check_batch(embeddings: Tensor, labels: Tensor | None, proxies: Tensor | None) -> Tensor:
     """Return the labels on the host, int64.
 
     Raises:
@@ -54,6 +71,7 @@ def check_batch(embeddings: Tensor, labels: Tensor, proxies: Tensor | None) -> T
     expect(embeddings.is_floating_point(), "embeddings", "floating point", embeddings.dtype)
 
     expect_tensor("labels", labels)
+    assert labels is not None
     expect(labels.shape == shape[:1], "labels", f"of shape [{shape[0]}]", tuple(labels.shape))
     expect(is_integer_dtype(labels.dtype), "labels", "integers", labels.dtype)
     host_labels = labels.to("cpu", torch.int64)

@@ -46,8 +46,10 @@ class Mirror(BaseAugmenter):
 
     requires_proxies = False
 
-    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
-        return SyntheticBatch(-embeddings, labels, embeddings[:0], torch.arange(len(labels)))
+    def synthesize(self, batch, generator):
+        embeddings = batch.embeddings
+        source = torch.arange(len(batch))
+        return SyntheticBatch(-embeddings, batch.labels, embeddings[:0], source)
 
 
 @dataclass(frozen=True)

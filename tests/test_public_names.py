@@ -7,6 +7,7 @@ def test_public_names():
         "BaseAugmenter",
         "Compose",
         "ProxySynthesis",
+        "RealBatch",
         "SphericalEmbeddingExpansion",
         "SymmetricalSynthesis",
         "SynthesisLoss",

@@ -131,9 +131,9 @@ class _Turned(BaseAugmenter):
 
     requires_proxies = False
 
-    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
-        none = (embeddings if proxies is None else proxies)[:0]
-        return SyntheticBatch(embeddings.roll(1, dims=1), labels, none, torch.arange(len(labels)))
+    def synthesize(self, batch, generator):
+        turned, source = batch.embeddings.roll(1, dims=1), torch.arange(len(batch))
+        return SyntheticBatch(turned, batch.labels, batch.embeddings[:0], source)
 
 
 def _cells(loss_class: type) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from .base_augmenter import BaseAugmenter
 from .compose import Compose
 from .proxy_synthesis import ProxySynthesis
+from .real_batch import RealBatch
 from .spherical_embedding_expansion import SphericalEmbeddingExpansion
 from .symmetrical_synthesis import SymmetricalSynthesis
 from .synthetic_batch import SyntheticBatch
@@ -11,6 +12,7 @@ __all__ = [
     "BaseAugmenter",
     "Compose",
     "ProxySynthesis",
+    "RealBatch",
     "SphericalEmbeddingExpansion",
     "SymmetricalSynthesis",
     "SyntheticBatch",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from .._checks import expect
 from .base_augmenter import BaseAugmenter
+from .real_batch import RealBatch
 from .synthetic_batch import SyntheticBatch
 
 
@@ -52,21 +53,11 @@ class Compose(BaseAugmenter):
         """Whether one of the parts needs class proxies."""
         return any(part.requires_proxies for part in self._parts())
 
-    def synthesize(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        proxies: Tensor | None,
-        host_labels: Tensor,
-        generator: Generator,
-    ) -> SyntheticBatch:
-        """Put together what the parts make; see :meth:`BaseAugmenter.synthesize`."""
-        batches = [
-            part.synthesize_checked(embeddings, labels, proxies, host_labels)
-            for part in self._parts()
-        ]
-        num_classes = 0 if proxies is None else len(proxies)
-        return SyntheticBatch.concatenate(batches, num_classes)
+    def synthesize(self, batch: RealBatch, generator: Generator) -> SyntheticBatch:
+        """Put together what the parts make, each of which remembers for itself; see
+        :meth:`BaseAugmenter.synthesize`."""
+        batches = [part.augment(batch) for part in self._parts()]
+        return SyntheticBatch.concatenate(batches, batch.num_classes or 0)
 
     def extra_repr(self) -> str:
         """Return nothing: a whole has no options of its own, and its seed draws nothing."""

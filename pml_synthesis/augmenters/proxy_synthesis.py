@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -14,6 +13,7 @@ from ..functional import class_distinct_pairs, mix_units, row_order
 from ..functional.precision import working_dtype
 from ..functional.unit_vectors import unit
 from .base_augmenter import BaseAugmenter
+from .real_batch import RealBatch
 from .synthetic_batch import Mixture, SyntheticBatch
 
 
@@ -71,20 +71,14 @@ class ProxySynthesis(BaseAugmenter):
             list_of_names=["mixing_weight", "num_rows", "num_classes"], is_stat=True
         )
 
-    def synthesize(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        proxies: Tensor | None,
-        host_labels: Tensor,
-        generator: Generator,
-    ) -> SyntheticBatch:
+    def synthesize(self, batch: RealBatch, generator: Generator) -> SyntheticBatch:
         """Mix rows and proxies; see :meth:`BaseAugmenter.synthesize`."""
+        embeddings, labels, proxies = batch.embeddings, batch.labels, batch.proxies
         assert proxies is not None
         num_classes, device = len(proxies), embeddings.device
         weight = _draw_beta(self.alpha, generator)
         direction = torch.randn(embeddings.shape[1], dtype=torch.float64, generator=generator)
-        sorted_labels = host_labels.sort().values
+        sorted_labels = batch.host_labels.sort().values
         present, ranks = torch.unique_consecutive(sorted_labels, return_inverse=True)
         pairs = self._draw_pairs(ranks, len(present), generator)
 
@@ -130,10 +124,6 @@ class ProxySynthesis(BaseAugmenter):
             missing -= pairs.shape[1]
             chosen.append(pairs)
         return torch.cat([torch.empty(2, 0, dtype=torch.int64), *chosen], dim=1)
-
-    def options(self) -> dict[str, Any]:
-        """Return the options by name, for `repr`."""
-        return {"alpha": self.alpha, "mu": self.mu}
 
 
 def _mix(vectors: Tensor, members: Tensor, pairs: Tensor, weight: float) -> tuple[Tensor, Mixture]:

@@ -12,6 +12,7 @@ from ..functional import random_frame, random_signs, row_order, spherical_expans
 from ..functional.precision import finest_dtype
 from ..schedules import CosineSchedule, Schedule
 from .base_augmenter import BaseAugmenter
+from .real_batch import RealBatch
 from .synthetic_batch import SyntheticBatch
 
 
@@ -76,15 +77,9 @@ class SphericalEmbeddingExpansion(BaseAugmenter):
             list_of_names=["current_fraction", "num_rows", "mean_cosine"], is_stat=True
         )
 
-    def synthesize(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        proxies: Tensor | None,
-        host_labels: Tensor,
-        generator: Generator,
-    ) -> SyntheticBatch:
+    def synthesize(self, batch: RealBatch, generator: Generator) -> SyntheticBatch:
         """Expand the best aligned rows; see :meth:`BaseAugmenter.synthesize`."""
+        embeddings, labels, proxies = batch.embeddings, batch.labels, batch.proxies
         assert proxies is not None
         (batch_size, dim), size = embeddings.shape, self.num_expansions
         expect(size < dim, "num_expansions", f"less than the embedding size, {dim}", size)
@@ -116,11 +111,6 @@ class SphericalEmbeddingExpansion(BaseAugmenter):
             proxies=proxies[:0],
             source=source,
         )
-
-    def options(self) -> dict[str, Any]:
-        """Return the options by name, for `repr`."""
-        names = ("num_expansions", "fraction", "detach")
-        return {name: getattr(self, name) for name in names}
 
 
 def _nearest_centers(rows: Tensor, labels: Tensor, proxies: Tensor) -> tuple[Tensor, Tensor]:

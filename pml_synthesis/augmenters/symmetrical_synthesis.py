@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from ..functional import class_sharing_pairs, reflect, row_order
 from .base_augmenter import BaseAugmenter
+from .real_batch import RealBatch
 from .synthetic_batch import SyntheticBatch
 
 
@@ -42,19 +43,13 @@ class SymmetricalSynthesis(BaseAugmenter):
         super().__init__(seed=seed, collect_stats=collect_stats)
         self.add_to_recordable_attributes(name="num_rows", is_stat=True)
 
-    def synthesize(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        proxies: Tensor | None,
-        host_labels: Tensor,
-        generator: Generator,
-    ) -> SyntheticBatch:
+    def synthesize(self, batch: RealBatch, generator: Generator) -> SyntheticBatch:
         """Reflect all rows that are not alone; see :meth:`BaseAugmenter.synthesize`."""
+        embeddings, labels = batch.embeddings, batch.labels
         batch_size, dim = embeddings.shape
         direction = torch.randn(dim, dtype=torch.float64, generator=generator)
         draws = torch.randint(2**62, (batch_size,), generator=generator)
-        pairs = class_sharing_pairs(host_labels.sort().values, draws)
+        pairs = class_sharing_pairs(batch.host_labels.sort().values, draws)
         rows = row_order(embeddings, labels, direction)[pairs.to(embeddings.device)]
 
         # Both rows of all pairs at once, so that their gradients are added up at once.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .._checks import expect, expect_tensor, is_integer_dtype
+from .._checks import expect, expect_between, expect_tensor, is_integer_dtype
+
+#: What synthetic embeddings are to a pair loss; see SyntheticBatch.
+Role = Literal["all", "candidate", "negative"]
+ROLES: tuple[Role, ...] = ("all", "candidate", "negative")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,22 +41,34 @@ class Mixture:
 
 @dataclass(frozen=True, eq=False)
 class SyntheticBatch:
-    """Synthetic rows and synthetic classes, to be given to a loss beside the real ones.
+    """Synthetic embeddings and synthetic classes, to be given to a loss beside the real ones.
 
     Args:
-        embeddings: the synthetic rows, [M, D]. Only their directions count: where a loss uses
-            norms, a synthetic row has the norm of its source.
+        embeddings: the synthetic embeddings, [M, D]. Where a loss uses norms, one that has a source
+            is given the norm of its source.
         labels: int64, [M]; y < C is a real class, C + i the i-th new one.
         proxies: the proxies of the E new classes, [E, D], or [E, K, D] where a class has K centres.
             E may be 0.
-        source: int64, [M]: the row of the real batch that each synthetic row came from, whose mined
-            weight and class weight it inherits.
-        row_mixture: how the rows are mixed from real rows, if they are; saves time in the loss.
+        source: int64, [M]: the index of the real embedding that each one was made from, whose mined
+            weight, norm and class weight it inherits; -1 where there is none in this batch, as for
+            remembered or generated embeddings, which have a mined weight of 1.
+        parent: int64, [M]: the real class whose class weight each one takes. Default, also where
+            it is -1: the class of the source, or without one the own label.
+        weights: how much each one counts, at least 0, [M]; default 1. Two equal embeddings with the
+            weights w and 1 - w are one embedding with a soft label.
+        term: a scalar that is added to the loss, or None.
+        role: what they are to a pair loss: "all" (anchors, positives and negatives), "candidate"
+            (positives and negatives of real anchors alone) or "negative" (none of these: the
+            distance of two real embeddings of different classes becomes the smallest one between
+            their groups, each a real embedding and those whose `source` it is). Proxy losses take
+            all alike.
+        row_mixture: how the embeddings are mixed from real ones, if they are; saves time in the
+            loss.
         class_mixture: how the new proxies are mixed from real ones, if they are; likewise.
 
     Raises:
-        ValueError: if lengths or widths do not fit together, or labels or sources are no
-            integers.
+        ValueError: if lengths or widths do not fit together, labels or sources are no integers, or
+            the role is unknown.
 
     Example:
         >>> batch = SyntheticBatch.empty(torch.zeros(4, 8))
@@ -63,8 +80,13 @@ class SyntheticBatch:
     labels: Tensor
     proxies: Tensor
     source: Tensor
+    parent: Tensor | None = None
+    weights: Tensor | None = None
+    term: Tensor | None = None
+    role: Role = "all"
     row_mixture: Mixture | None = None
     class_mixture: Mixture | None = None
+    _parts: tuple[SyntheticBatch, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for name in ("embeddings", "labels", "proxies", "source"):
@@ -73,17 +95,27 @@ class SyntheticBatch:
             self.embeddings.ndim == 2, "embeddings", "of shape [M, D]", tuple(self.embeddings.shape)
         )
         rows, width = self.embeddings.shape
-        for name in ("labels", "source"):
-            indices = getattr(self, name)
-            expect(is_integer_dtype(indices.dtype), name, "integers", indices.dtype)
-            shape = tuple(indices.shape)
-            expect(shape == (rows,), name, f"of shape [{rows}], one for each row", shape)
+        for name in ("labels", "source", "parent", "weights"):
+            values = getattr(self, name)
+            if values is None:
+                continue
+            expect_tensor(name, values)
+            if name == "weights":
+                expect(values.is_floating_point(), name, "floating point", values.dtype)
+            else:
+                expect(is_integer_dtype(values.dtype), name, "integers", values.dtype)
+            shape = tuple(values.shape)
+            expect(shape == (rows,), name, f"of shape [{rows}], one for each embedding", shape)
         shape = tuple(self.proxies.shape)
         fits = len(shape) in (2, 3) and shape[-1] == width
         expect(fits, "proxies", f"of shape [E, {width}] or [E, K, {width}]", shape)
+        if self.term is not None:
+            expect_tensor("term", self.term)
+            expect(self.term.numel() == 1, "term", "a scalar", tuple(self.term.shape))
+        expect(self.role in ROLES, "role", f"one of {', '.join(map(repr, ROLES))}", self.role)
 
     def __len__(self) -> int:
-        """Return M, the number of synthetic rows."""
+        """Return M, the number of synthetic embeddings."""
         return len(self.embeddings)
 
     @property
@@ -91,15 +123,64 @@ class SyntheticBatch:
         """E, the number of synthetic classes."""
         return len(self.proxies)
 
+    @property
+    def parts(self) -> tuple[SyntheticBatch, ...]:
+        """The batches that this one was put together from, or itself."""
+        return self._parts or (self,)
+
+    def of_role(self, role: Role) -> SyntheticBatch | None:
+        """Return the parts of a role that have embeddings as one batch, or None."""
+        parts = [part for part in self.parts if part.role == role and len(part)]
+        return SyntheticBatch._join(parts) if parts else None
+
+    def parent_labels(self, labels: Tensor, num_classes: int | None = None) -> Tensor:
+        """Return the real class that each embedding takes its class weight from, [M].
+
+        Args:
+            labels: of the real batch, [B].
+            num_classes: C, or None for a loss without proxies.
+        """
+        # Where there is no source, the index -1 finds the label that stands behind the real ones.
+        inherited = torch.cat([labels, labels.new_zeros(1)])[self.source]
+        own = self.labels if num_classes is None else self.labels.clamp_max(num_classes - 1)
+        default = torch.where(self.source >= 0, inherited, own)
+        if self.parent is None:
+            return default
+        return torch.where(self.parent >= 0, self.parent, default)
+
+    def check_indices(self, batch_size: int, num_classes: int | None) -> None:
+        """Check labels, sources and parents against the real batch, on the CPU alone.
+
+        Args:
+            batch_size: B.
+            num_classes: C, or None for a loss without proxies, whose labels may be any.
+
+        Raises:
+            ValueError: if one is out of range, or a new class has neither source nor parent.
+        """
+        expect_between("source", self.source, -1, batch_size)
+        if num_classes is None:
+            return
+        expect_between("labels", self.labels, 0, num_classes + self.num_new_classes)
+        parent = torch.full_like(self.labels, -1) if self.parent is None else self.parent
+        expect_between("parent", parent, -1, num_classes)
+        if parent.device.type == "cpu":
+            orphans = (self.source < 0) & (self.labels >= num_classes) & (parent < 0)
+            expected = "given for embeddings of new classes without a source"
+            expect(not orphans.any(), "parent", expected, self.parent)
+
     def to(self, dtype: torch.dtype) -> SyntheticBatch:
-        """Return the batch with rows and proxies in another dtype."""
+        """Return the batch with embeddings and proxies in another dtype."""
         if self.embeddings.dtype == self.proxies.dtype == dtype:
             return self
-        return replace(self, embeddings=self.embeddings.to(dtype), proxies=self.proxies.to(dtype))
+        parts = tuple(part.to(dtype) for part in self._parts)
+        embeddings, proxies = self.embeddings.to(dtype), self.proxies.to(dtype)
+        return replace(self, embeddings=embeddings, proxies=proxies, _parts=parts)
 
     @classmethod
     def empty(cls, embeddings: Tensor, proxies: Tensor | None = None) -> SyntheticBatch:
-        """Return a batch of no rows and no classes, beside real embeddings [B, D] and proxies."""
+        """Return a batch of no embeddings and no classes, beside real embeddings [B, D] and
+        proxies."""
         none = torch.empty(0, dtype=torch.int64, device=embeddings.device)
         no_proxies = (embeddings if proxies is None else proxies)[:0]
         return cls(embeddings[:0], none, no_proxies, none)
@@ -107,6 +188,8 @@ class SyntheticBatch:
     @classmethod
     def concatenate(cls, batches: Sequence[SyntheticBatch], num_classes: int) -> SyntheticBatch:
         """Return several batches as one, their new classes counted one after another.
+
+        Those that are mixed from real embeddings come last.
 
         Args:
             batches: at least one, all made from the same real batch.
@@ -118,15 +201,54 @@ class SyntheticBatch:
             >>> SyntheticBatch.concatenate([new, new], num_classes=5).labels
             tensor([5, 6])
         """
-        # A batch without new classes need not know the form of proxies.
-        proxies = [batch.proxies for batch in batches if batch.num_new_classes]
-        labels, counted = [], 0
+        # The fast path of the joined loss asks for this order.
+        batches = sorted(batches, key=lambda batch: batch.row_mixture is not None)
+        shifted, counted = [], 0
         for batch in batches:
-            labels.append(batch.labels + counted * (batch.labels >= num_classes))
+            for part in batch.parts:
+                labels = part.labels + counted * (part.labels >= num_classes)
+                shifted.append(replace(part, labels=labels) if counted else part)
             counted += batch.num_new_classes
+        return cls._join(shifted)
+
+    @classmethod
+    def _join(cls, parts: Sequence[SyntheticBatch]) -> SyntheticBatch:
+        """Put parts together whose new classes are counted one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        # A part without new classes need not know the form of proxies.
+        proxies = [part.proxies for part in parts if part.num_new_classes]
+        terms = [part.term.reshape(()) for part in parts if part.term is not None]
         return cls(
-            torch.cat([batch.embeddings for batch in batches]),
-            torch.cat(labels),
-            torch.cat(proxies) if proxies else batches[0].proxies,
-            torch.cat([batch.source for batch in batches]),
+            embeddings=torch.cat([part.embeddings for part in parts]),
+            labels=torch.cat([part.labels for part in parts]),
+            proxies=torch.cat(proxies) if proxies else parts[0].proxies,
+            source=torch.cat([part.source for part in parts]),
+            parent=_joined_parents(parts),
+            weights=_joined_weights(parts),
+            term=torch.stack(terms).sum() if terms else None,
+            row_mixture=parts[-1].row_mixture,
+            class_mixture=parts[-1].class_mixture,
+            _parts=tuple(parts),
         )
+
+
+def _joined_parents(parts: Sequence[SyntheticBatch]) -> Tensor | None:
+    """Return the parents of all parts, -1 where a part has none, or None where none has any."""
+    if all(part.parent is None for part in parts):
+        return None
+    return torch.cat(
+        [torch.full_like(part.labels, -1) if part.parent is None else part.parent for part in parts]
+    )
+
+
+def _joined_weights(parts: Sequence[SyntheticBatch]) -> Tensor | None:
+    """Return the weights of all parts, or None where all are 1."""
+    if all(part.weights is None for part in parts):
+        return None
+    return torch.cat(
+        [
+            torch.ones_like(part.embeddings[:, 0]) if part.weights is None else part.weights
+            for part in parts
+        ]
+    )

@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 
 from ..augmenters import SyntheticBatch
 from ..augmenters.synthetic_batch import Mixture
+from ..pml import loss_class
 from .proxy_bindings import ProxyBinding
 
 # By exact class: a subclass may use its proxies in ways of its own.
@@ -42,7 +43,7 @@ def cosines_suffice(
     squared = type(distance) is distances.LpDistance and distance.power == 2
     dot = type(distance) in (distances.CosineSimilarity, distances.DotProductSimilarity)
     return bool(
-        type(loss) in _LOSSES
+        loss_class(loss) in _LOSSES
         and (squared or (dot and distance.power == 1))
         and distance.p == 2
         and distance.normalize_embeddings
@@ -73,8 +74,16 @@ def joined_cosines(
             rows = normalize(torch.cat([embeddings, batch.embeddings]))
             new_columns = batch.proxies.flatten(0, -2).T
             return torch.cat([_cosines(rows, columns), _cosines(rows, new_columns)], dim=1)
-        in_rows = _Mix.of(batch.row_mixture, batch.embeddings)
-        in_columns = _Mix.of(batch.class_mixture, batch.proxies)
+        # What is not mixed comes first and counts as real.
+        other_rows = len(batch) - len(batch.row_mixture.norms)
+        other_classes = batch.num_new_classes - len(batch.class_mixture.norms)
+        if other_rows:
+            embeddings = torch.cat([embeddings, batch.embeddings[:other_rows]])
+        if other_classes:
+            others = batch.proxies[:other_classes].flatten(0, -2).T
+            columns = torch.cat([columns, others], dim=1)
+        in_rows = _Mix.of(batch.row_mixture, batch.embeddings[other_rows:])
+        in_columns = _Mix.of(batch.class_mixture, batch.proxies[other_classes:])
         joined: Tensor = _MixedCosines.apply(embeddings, columns, in_rows, in_columns)
         return joined
 

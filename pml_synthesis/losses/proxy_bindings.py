@@ -11,18 +11,24 @@ import torch
 from pytorch_metric_learning import losses
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.utils import parametrize
 
+from .. import augmenters
 from .._checks import expect, is_integer
-
-BaseMetricLossFunction = losses.BaseMetricLossFunction
+from ..pml import BaseMetricLossFunction
 
 
 @dataclass(frozen=True)
 class ProxyBinding:
     """Knows where the losses of one class keep their proxies.
 
-    What :func:`register_proxies` is told, which explains it, and `before_copy`: what the loss does
-    to its weight at the start of a call, done before the weight is copied for one.
+    What :func:`register_proxies` is told, which explains it, and
+
+    Args:
+        before_copy: what the loss does to its weight at the start of a call, done before the weight
+            is copied for one.
+        weighs_exponents: whether the loss adds the weights of embeddings, less 1, to exponents
+            instead of multiplying its elements by them.
 
     Example:
         >>> binding = ProxyBinding("W", class_dim=1)
@@ -36,10 +42,15 @@ class ProxyBinding:
     sized_by_classes: Mapping[str, Callable[[int], Any]] = field(default_factory=dict)
     uses_norms: bool = False
     before_copy: Callable[[Module], None] | None = None
+    weighs_exponents: bool = False
 
     def proxies(self, loss: Module) -> Tensor:
         """Return the proxies of a loss, [C, D], or [C, K, D] where a class has K centres."""
-        rows = self.weight_of(loss).movedim(self.class_dim, 0)
+        return self.proxies_in(loss, self.weight_of(loss))
+
+    def proxies_in(self, loss: Module, weight: Tensor) -> Tensor:
+        """Return the proxies that are in a weight of the loss, [C, D] or [C, K, D]."""
+        rows = weight.movedim(self.class_dim, 0)
         if self.centers is None:
             return rows
         return rows.unflatten(0, (-1, getattr(loss, self.centers)))
@@ -50,6 +61,26 @@ class ProxyBinding:
             return weight
         rows = new_proxies.flatten(0, -2).movedim(0, self.class_dim)
         return torch.cat([weight, rows], dim=self.class_dim)
+
+    def attributes(self, loss: Module, weight: Tensor) -> dict[str, Any]:
+        """Return, by name, the attributes of a loss with another weight, of any number of
+        classes."""
+        classes = weight.shape[self.class_dim]
+        if self.centers is not None:
+            classes //= getattr(loss, self.centers)
+        sized = {name: value(classes) for name, value in self.sized_by_classes.items()}
+        return {self.weight: weight, **sized}
+
+    def weigh(self, mined: Tensor, weights: Tensor) -> Tensor:
+        """Return what PML's loss is to take for the weights of embeddings, [N].
+
+        Args:
+            mined: what it makes of a mined tuple, [N].
+            weights: how much each embedding counts, [N].
+        """
+        if self.weighs_exponents:
+            return mined + weights.clamp_min(torch.finfo(weights.dtype).tiny).log()
+        return mined * weights
 
     def prepare(self, loss: Module) -> None:
         """Do to the weight what the loss does to it at the start of a call."""
@@ -67,6 +98,18 @@ class ProxyBinding:
     def check(self, loss: Module) -> None:
         """Raise a ValueError unless the loss has all that this says of it."""
         self.weight_of(loss)
+        *owners, name = self.weight.split(".")
+        owner = reduce(getattr, owners, loss)
+        if not (
+            name in owner._parameters
+            or name in owner._buffers
+            or parametrize.is_parametrized(owner, name)
+        ):
+            raise ValueError(
+                f"`{self.weight}` of {type(loss).__name__} is no parameter but computed in each "
+                "call, as by torch.nn.utils.weight_norm and spectral_norm. Use those of "
+                "torch.nn.utils.parametrizations instead."
+            )
         for name in [*self.sized_by_classes, *filter(None, [self.centers])]:
             if not hasattr(loss, name):
                 raise ValueError(self._mistaken(loss, name))
@@ -155,10 +198,17 @@ def require_binding(loss: Module, who: str) -> ProxyBinding:
         name = type(loss).__name__
         raise ValueError(
             f"{who} needs the class proxies of the loss, and where {name} keeps any is unknown. If "
-            f"it has proxies, say where with pml_synthesis.register_proxies({name}, ...). "
-            f"Known: {known}."
+            f"it has proxies, say where with pml_synthesis.register_proxies({name}, ...). Known: "
+            f"{known}. Losses without proxies work with {_without_proxies()}."
         )
     return binding
+
+
+def _without_proxies() -> str:
+    """Return the names of the augmenters that need no proxies."""
+    public = ((name, getattr(augmenters, name)) for name in sorted(augmenters.__all__))
+    names = [name for name, part in public if getattr(part, "requires_proxies", True) is False]
+    return ", ".join(names)
 
 
 def proxies_of(loss: Module) -> Tensor:
@@ -197,7 +247,9 @@ register_proxies(
 )
 register_proxies(losses.NormalizedSoftmaxLoss, "W", class_dim=1)
 _BINDINGS[losses.P2SGradLoss] = ProxyBinding("weight", class_dim=1, before_copy=_renormalize)
-register_proxies(losses.ProxyAnchorLoss, "proxies", sized_by_classes=_COUNT)
+_BINDINGS[losses.ProxyAnchorLoss] = ProxyBinding(
+    "proxies", sized_by_classes=_COUNT, weighs_exponents=True
+)
 register_proxies(losses.ProxyNCALoss, "proxies", sized_by_classes={"proxy_labels": torch.arange})
 register_proxies(
     losses.SoftTripleLoss,

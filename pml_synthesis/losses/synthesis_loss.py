@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any
 
 import torch
-from pytorch_metric_learning.losses import BaseMetricLossFunction
-from pytorch_metric_learning.utils import common_functions as c_f
-from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
+from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
-from torch.nn import Module
 
-from .._checks import expect, expect_tensor, is_integer_dtype
+from .._checks import expect
 from ..augmenters import BaseAugmenter, SyntheticBatch
-from .evaluation import (
-    attributes_replaced,
-    call_weight,
-    evaluate_with_weight,
-    with_norms,
+from ..pml import BaseMetricLossFunction, ModuleWithRecords
+from .loss_inputs import LossInputs
+from .pair_evaluation import PairEvaluation
+from .proxy_bindings import find_binding, require_binding
+from .proxy_evaluation import ProxyEvaluation
+
+# What a SynthesisLoss shows of the wrapped loss, and sets there.
+_OF_THE_LOSS = (
+    "distance",
+    "embedding_reg_weight",
+    "embedding_regularizer",
+    "reducer",
+    "weight_reg_weight",
+    "weight_regularizer",
 )
-from .joined_cosines import KnownCosines, cosines_suffice, joined_cosines, stand_in
-from .loss_calls import LossCall, announced
-from .mined_tuples import mined_weights_inherited, repeat_for_synthetic
-from .proxy_bindings import ProxyBinding, find_binding, require_binding
 
 
 class SynthesisLoss(BaseMetricLossFunction):
@@ -33,25 +34,27 @@ class SynthesisLoss(BaseMetricLossFunction):
 
     with :math:`(\tilde x, \tilde y, \tilde p)` made by the augmenter from :math:`(x, y, p)`. In
     eval mode, without an augmenter and where the augmenter makes nothing, it is L(x, y; p) itself.
-    Whatever the wrapped loss has keeps its meaning: its regularizers see the real rows and proxies
-    alone, and a synthetic row inherits the mined weight and the class weight of its source. With
-    pair losses, each mined tuple is repeated with the synthetic row as anchor in the place of its
-    source.
+    Whatever the wrapped loss has keeps its meaning: its regularizers see the real embeddings and
+    proxies alone, and a synthetic embedding inherits the mined weight and the class weight of its
+    source. Where it has a weight of its own, a mean over embeddings is divided by the sum of the
+    weights. With pair losses, each mined tuple is repeated with the synthetic embedding as anchor
+    in the place of its source, unless a `miner` sees the joined batch.
 
     It has no distance, reducer or regularizer of its own and shows those of the wrapped loss, which
     is `.loss`: a checkpoint of the plain loss loads with `synthesis_loss.loss.load_state_dict`. The
     weight of the wrapped loss is never cast; PML itself casts it to the dtype of half embeddings.
-    Not for threads (DataParallel): for the length of a call, attributes of the wrapped loss are
-    replaced.
+    A call leaves the wrapped loss as it is, so that threads may have losses of their own.
 
     Args:
         loss: any PML loss. An augmenter that needs proxies needs one whose proxies are known (all
             proxy losses of PML, and those taught by :func:`register_proxies`).
         augmenter: what makes the synthetic batch, or None for the plain loss.
+        miner: a PML miner, or None. In training mode it is run on the real embeddings and the
+            synthetic ones (for pair losses those of the role "all"; see :class:`SyntheticBatch`).
 
     Raises:
-        ValueError: if `loss` is no PML loss, `augmenter` no augmenter, or the proxies of the loss
-            are needed and unknown.
+        ValueError: if `loss` is no PML loss, `augmenter` no augmenter, `miner` no miner, or the
+            proxies of the loss are needed and unknown.
 
     Default reducer and reducer input: those of the wrapped loss.
 
@@ -63,7 +66,12 @@ class SynthesisLoss(BaseMetricLossFunction):
         torch.Size([])
     """
 
-    def __init__(self, loss: BaseMetricLossFunction, augmenter: BaseAugmenter | None) -> None:
+    def __init__(
+        self,
+        loss: BaseMetricLossFunction,
+        augmenter: BaseAugmenter | None,
+        miner: BaseMiner | None = None,
+    ) -> None:
         # Not BaseMetricLossFunction's: a wrapper has no distance, reducer and regularizer to set
         # up.
         ModuleWithRecords.__init__(self)
@@ -72,6 +80,8 @@ class SynthesisLoss(BaseMetricLossFunction):
         expect(is_loss, "loss", plain, loss)
         is_augmenter = augmenter is None or isinstance(augmenter, BaseAugmenter)
         expect(is_augmenter, "augmenter", "an augmenter, or None", augmenter)
+        is_miner = miner is None or isinstance(miner, BaseMiner)
+        expect(is_miner, "miner", "a PML miner, or None", miner)
         if augmenter is not None and augmenter.requires_proxies:
             require_binding(loss, who=type(augmenter).__name__)
         binding = find_binding(loss)
@@ -79,6 +89,7 @@ class SynthesisLoss(BaseMetricLossFunction):
             binding.check(loss)
         self.loss = loss
         self.augmenter = augmenter
+        self.miner = miner
 
     def forward(
         self,
@@ -102,125 +113,73 @@ class SynthesisLoss(BaseMetricLossFunction):
 
         Raises:
             ValueError: if `embeddings` is no tensor, `ref_emb` or `ref_labels` is given to a proxy
-                loss, the augmenter is given a wrong argument, or it makes new classes for a loss
-                without proxies.
+                loss, `indices_tuple` beside a `miner`, the augmenter is given a wrong argument, or
+                it makes what the wrapped loss cannot honour (new classes without proxies, weights,
+                a role).
+            RuntimeError: in training mode during a backward pass, as by gradient checkpointing
+                around the loss.
         """
-        expect_tensor("embeddings", embeddings)
-        binding = find_binding(self.loss)
-        if binding is not None and (ref_emb is not None or ref_labels is not None):
-            name = type(self.loss).__name__
-            raise ValueError(
-                "Expected argument `ref_emb` and `ref_labels` to be None, but they were given: "
-                f"{name} compares embeddings with its proxies, not with other embeddings."
-            )
-        given_labels = labels
-        if isinstance(labels, Tensor):
-            # Other types than integers are left to be refused by who takes them.
-            dtype = torch.int64 if is_integer_dtype(labels.dtype) else labels.dtype
-            labels = labels.to(embeddings.device, dtype)
-
-        if not self.training or self.augmenter is None:
-            return self._plain(binding, embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        proxies = None
-        if binding is not None:
-            binding.prepare(self.loss)
-            proxies = binding.proxies(self.loss)
-        # As they were given: labels on the host need not be copied there again.
-        batch = self.augmenter(embeddings, given_labels, proxies)
-        if binding is None:
-            name = type(self.loss).__name__
-            fitting = f"one that makes no new classes, since {name} has no known proxies"
-            expect(batch.num_new_classes == 0, "augmenter", fitting, self.augmenter)
+        inputs = LossInputs.of(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        evaluation = self._evaluation(inputs)
+        if not self.training:
+            return evaluation.plain()
+        if self.miner is not None:
+            alone = "None where the SynthesisLoss has a miner of its own"
+            expect(indices_tuple is None, "indices_tuple", alone, indices_tuple)
+        if self.augmenter is None:
+            return evaluation.plain(self._mined(inputs, None))
+        # With the labels as they were given: those on the host need not be copied there again.
+        batch = self.augmenter(embeddings, labels, evaluation.proxies)
         if len(batch) == 0 and batch.num_new_classes == 0:
-            return self._plain(binding, embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        assert labels is not None  # The augmenter would have refused.
-        return self._joined(binding, batch, embeddings, labels, indices_tuple, ref_emb, ref_labels)
+            value = evaluation.plain(self._mined(inputs, None))
+        else:
+            value = evaluation.joined(batch, self._mined(inputs, batch))
+        return value if batch.term is None else self._with_term(value, batch.term)
 
-    def _plain(self, binding: ProxyBinding | None, embeddings: Tensor, *args: Any) -> Any:
+    def _evaluation(self, inputs: LossInputs) -> ProxyEvaluation | PairEvaluation:
+        binding = find_binding(self.loss)
         if binding is None:
-            return self.loss(embeddings, *args)
-        weight = call_weight(self.loss, binding, embeddings)
-        if weight is binding.weight_of(self.loss):
-            return self.loss(embeddings, *args)
-        binding.prepare(self.loss)
-        return evaluate_with_weight(
-            self.loss, binding, weight, lambda: self.loss(embeddings, *args)
-        )
+            return PairEvaluation(self.loss, inputs)
+        return ProxyEvaluation(self.loss, binding, inputs)
 
-    def _joined(
-        self,
-        binding: ProxyBinding | None,
-        batch: SyntheticBatch,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Any,
-        ref_emb: Tensor | None,
-        ref_labels: Tensor | None,
-    ) -> Any:
-        new_rows, new_proxies = with_norms(batch, self.loss, binding, embeddings)
-        rows = torch.cat([embeddings, new_rows])
-        row_labels = torch.cat([labels, batch.labels])
-        real_rows = torch.cat([c_f.torch_arange_from_size(embeddings), batch.source])
+    def _mined(self, inputs: LossInputs, batch: SyntheticBatch | None) -> Any:
+        """Return what the miner finds in the joined batch, or None without a miner."""
+        if self.miner is None:
+            return None
+        rows, labels = inputs.embeddings, inputs.labels
+        if batch is not None and find_binding(self.loss) is None:
+            batch = batch.of_role("all")
+        if batch is not None:
+            assert labels is not None  # The augmenter has refused it.
+            rows = torch.cat([rows, batch.embeddings])
+            labels = torch.cat([labels, batch.labels])
+        return self.miner(rows, labels, inputs.ref_emb, inputs.ref_labels)
 
-        replaced = self._regularizers_of_real(binding, embeddings, labels, indices_tuple)
-        replaced["reducer"] = _ReducerByRealLabels(self.loss.reducer, labels[real_rows])
-        with ExitStack() as during_the_call:
-            during_the_call.enter_context(attributes_replaced(self.loss, **replaced))
-            if binding is None:
-                tuples = repeat_for_synthetic(indices_tuple, batch.source, len(embeddings))
-                return self.loss(rows, row_labels, tuples, ref_emb, ref_labels)
-            during_the_call.enter_context(mined_weights_inherited(labels, real_rows))
-            weight = call_weight(self.loss, binding, embeddings)
-            if batch.num_new_classes and cosines_suffice(self.loss, weight, embeddings):
-                cosines = joined_cosines(batch, binding, weight, embeddings)
-                known = KnownCosines(self.loss.distance, cosines)
-                during_the_call.enter_context(attributes_replaced(self.loss, distance=known))
-                weight = stand_in(weight, cosines.shape[1], binding.class_dim)
-            else:
-                weight = binding.extended_weight(weight, new_proxies)
-            return evaluate_with_weight(
-                self.loss, binding, weight, lambda: self.loss(rows, row_labels, indices_tuple)
-            )
+    def _with_term(self, value: Any, term: Tensor) -> Tensor:
+        scalar = isinstance(value, Tensor) and value.numel() == 1
+        fitting = "one that makes no term, since the reducer of the loss gives no scalar"
+        expect(scalar, "augmenter", fitting, "a term")
+        summed: Tensor = value + term.reshape(()).to(value)
+        return summed
 
-    def _regularizers_of_real(
-        self,
-        binding: ProxyBinding | None,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Any,
-    ) -> dict[str, Module]:
-        """Return stand-ins for the regularizers that know their terms for real rows and proxies."""
-        known: dict[str, Module] = {}
-        if self.loss.embedding_regularizer is not None:
-            with announced(LossCall(self.loss, labels, indices_tuple)):
-                term = self.loss.embedding_regularizer(embeddings)
-            known["embedding_regularizer"] = _KnownTerm(term)
-        if binding is not None and getattr(self.loss, "weight_regularizer", None) is not None:
-            weight = call_weight(self.loss, binding, embeddings)
-            term = self.loss.weight_regularizer(weight.movedim(binding.class_dim, 0))
-            known["weight_regularizer"] = _KnownTerm(term)
-        return known
+    def __getattr__(self, name: str) -> Any:
+        """Look up the parts of the wrapped loss: its distance, reducer and regularizers."""
+        if name in _OF_THE_LOSS:
+            return getattr(self.loss, name)
+        return super().__getattr__(name)
 
-    @property
-    def distance(self) -> Module:
-        """The distance of the wrapped loss."""
-        return self.loss.distance
-
-    @property
-    def reducer(self) -> Module:
-        """The reducer of the wrapped loss."""
-        return self.loss.reducer
-
-    @property
-    def embedding_regularizer(self) -> Module | None:
-        """The embedding regularizer of the wrapped loss."""
-        return self.loss.embedding_regularizer
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a part of the wrapped loss, or an attribute of this module."""
+        if name in _OF_THE_LOSS:
+            setattr(self.loss, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def get_logits(self, embeddings: Tensor) -> Tensor:
         """Return the logits of the wrapped loss, those of the real classes.
 
         Args:
-            embeddings: [B, D].
+            embeddings: of any floating-point dtype, [B, D].
 
         Returns:
             [B, C].
@@ -228,31 +187,12 @@ class SynthesisLoss(BaseMetricLossFunction):
         Raises:
             AttributeError: if the wrapped loss has none, as P2SGradLoss and pair losses.
         """
-        return self.loss.get_logits(embeddings)
+        evaluation = self._evaluation(LossInputs.of(embeddings, None))
+        logits: Tensor = evaluation.cast(lambda loss: loss.get_logits(embeddings))
+        return logits
 
     def sub_loss_names(self) -> list[str]:
         """Return the names of the wrapped loss's sub-losses."""
-        return self.loss.sub_loss_names()
-
-
-class _KnownTerm(Module):
-    """A regularizer whose term is known."""
-
-    def __init__(self, term: Tensor) -> None:
-        super().__init__()
-        self.term = term
-
-    def forward(self, _: Tensor) -> Tensor:
-        return self.term
-
-
-class _ReducerByRealLabels(Module):
-    """A reducer that is told, of each row, the label of the real row behind it."""
-
-    def __init__(self, reducer: Module, labels: Tensor) -> None:
-        super().__init__()
-        self.reducer = reducer
-        self.labels = labels
-
-    def forward(self, loss_dict: dict[str, Any], embeddings: Tensor, _: Tensor) -> Any:
-        return self.reducer(loss_dict, embeddings, self.labels)
+        loss: Any = self.loss
+        names: list[str] = loss.sub_loss_names()
+        return names

@@ -1,47 +1,45 @@
-"""The hook that adds a term of synthetic rows to an unmodified PML loss."""
+"""The hook that adds a term of synthetic embeddings to an unmodified PML loss."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from pytorch_metric_learning.losses import BaseMetricLossFunction
-from pytorch_metric_learning.reducers import MultipleReducers
-from pytorch_metric_learning.regularizers import BaseRegularizer
-from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from .._checks import expect
-from ..augmenters import BaseAugmenter, SyntheticBatch
-from ..losses.evaluation import (
-    attributes_replaced,
-    call_weight,
-    evaluate_with_weight,
-    stats_kept,
-    with_norms,
-)
-from ..losses.loss_calls import LossCall, announce_calls, current_call
-from ..losses.mined_tuples import mined_weights_inherited
-from ..losses.proxy_bindings import ProxyBinding, require_binding
+from ..augmenters import BaseAugmenter, RealBatch
+from ..losses.loss_inputs import LossInputs
+from ..losses.pair_evaluation import PairEvaluation
+from ..losses.proxy_bindings import find_binding, require_binding
+from ..losses.proxy_evaluation import ProxyEvaluation
+from ..losses.synthesis_loss import SynthesisLoss
+from ..pml import BaseMetricLossFunction, BaseRegularizer, LossCall, ModuleWithRecords, current_call
 
 
 class SynthesisRegularizer(BaseRegularizer):
-    r"""Adds the loss of the synthetic rows alone to a PML loss, whose `embedding_regularizer` it
-    is.
+    r"""Adds the loss of the synthetic embeddings alone to a PML loss, as its
+    `embedding_regularizer`.
 
     .. math:: L(x, y; \; p) + \lambda L(\tilde x, \tilde y; \; p \cup \tilde p)
 
     with :math:`(\tilde x, \tilde y, \tilde p)` made by the augmenter from (x, y, p) and
     :math:`\lambda` the `embedding_reg_weight` of the loss. The term is the `compute_loss` of that
     loss without its regularization, reduced by its reducer (by its default one where that gives no
-    scalar), and shows up as `embedding_reg_loss`. A synthetic row inherits the mined weight and the
-    class weight of its source. In eval mode, and where nothing is synthesised, the term is 0.
+    scalar), and shows up as `embedding_reg_loss`. A synthetic embedding inherits the mined weight
+    and the class weight of its source; where it has a weight of its own, a mean over embeddings is
+    divided by the sum of the weights. In eval mode, and where nothing is synthesised, the term is
+    0.
+
+    With a pair loss, synthetic embeddings of the role "all" are compared with one another, and
+    those of the role "candidate" with real anchors; mined tuples, which name real pairs, do not
+    concern the term. The role "negative" has no loss of its own.
 
     One object may serve several losses. The loss is PML's and treats its weight as PML does: given
     half embeddings it casts its weight for good, which :class:`~pml_synthesis.SynthesisLoss` does
-    not. Not for threads (DataParallel).
+    not.
 
     Args:
         augmenter: what makes the synthetic batch.
@@ -49,7 +47,8 @@ class SynthesisRegularizer(BaseRegularizer):
 
     Raises:
         ValueError: if `augmenter` is no augmenter; when it is given to a loss whose proxies are
-            unknown, or as a `weight_regularizer`.
+            needed and unknown, or as a `weight_regularizer`; in a call, if the batch is none that
+            the augmenter can take.
         RuntimeError: if it is called other than by a loss that it was given to.
 
     Source: the form of the loss in the released code of Le, Woo, "Spherical Embedding Expansion",
@@ -72,70 +71,68 @@ class SynthesisRegularizer(BaseRegularizer):
         expect(is_augmenter, "augmenter", "an augmenter", augmenter)
         self.augmenter = augmenter
 
+    def prepare_call(
+        self, loss: Module, embeddings: Tensor, labels: Tensor | None, indices_tuple: Any
+    ) -> LossCall:
+        """Check the batch of a call before the loss sees it, and keep it for the term.
+
+        Raises:
+            ValueError: in training mode, if the batch is none that the augmenter can take.
+        """
+        if not self.training:
+            return LossCall(loss, None, indices_tuple)
+        binding = find_binding(loss)
+        proxies = None if binding is None else binding.proxies(loss)
+        return LossCall(loss, RealBatch.of(embeddings, labels, proxies), indices_tuple)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the term, a scalar, for embeddings of shape [B, D] in a call of the loss."""
         call = current_call()
         if call is None or call.loss.embedding_regularizer is not self:
             raise RuntimeError(
-                "SynthesisRegularizer works only inside of a loss. Give it to a proxy loss as "
+                "SynthesisRegularizer works only inside of a loss. Give it to a loss as "
                 "embedding_regularizer=SynthesisRegularizer(...) and call that loss (not its "
                 "forward) with embeddings and labels."
             )
-        if not self.training:
-            return torch.sum(x * 0)
-        binding = require_binding(call.loss, who="SynthesisRegularizer")
-        batch = self.augmenter(x, call.labels, binding.proxies(call.loss))
-        if len(batch) == 0:
-            return torch.sum(x * 0)
-        return _loss_of_synthetic(batch, x, call, binding)
-
-
-def _loss_of_synthetic(
-    batch: SyntheticBatch, embeddings: Tensor, call: LossCall, binding: ProxyBinding
-) -> Tensor:
-    """Return the loss of the synthetic rows alone, with the synthetic classes."""
-    assert call.labels is not None  # The augmenter would have refused.
-    loss, labels = call.loss, call.labels.to(embeddings.device, torch.int64)
-    rows, new_proxies = with_norms(batch, loss, binding, embeddings)
-
-    def compute() -> Any:
-        return loss.compute_loss(rows, batch.labels, call.indices_tuple, rows, batch.labels)
-
-    unregularized: dict[str, Any] = {}
-    if getattr(loss, "weight_regularizer", None) is not None:
-        unregularized["weight_regularizer"] = None
-    weight = call_weight(loss, binding, embeddings)
-    with (
-        stats_kept(loss),
-        attributes_replaced(loss, **unregularized),
-        mined_weights_inherited(labels, batch.source),
-    ):
-        extended = binding.extended_weight(weight, new_proxies)
-        loss_dict = evaluate_with_weight(loss, binding, extended, compute)
-        term = loss.reducer(loss_dict, rows, labels[batch.source])
-        if not _is_scalar(term):
-            defaults = {name: loss.get_default_reducer() for name in loss_dict}
-            term = MultipleReducers(defaults)(loss_dict, rows, labels[batch.source])
-    return term.reshape(())
-
-
-def _is_scalar(term: Any) -> bool:
-    return isinstance(term, Tensor) and term.numel() == 1
+        nothing = torch.sum(x * 0)
+        if call.batch is None:
+            return nothing
+        batch = self.augmenter.augment(call.batch)
+        inputs = LossInputs(x, call.batch.labels, call.indices_tuple)
+        binding = find_binding(call.loss)
+        evaluation = (
+            PairEvaluation(call.loss, inputs)
+            if binding is None
+            else ProxyEvaluation(call.loss, binding, inputs)
+        )
+        value = evaluation.alone(batch) if len(batch) else nothing
+        return value if batch.term is None else value + batch.term.reshape(()).to(value)
 
 
 def _on_registration(module: Module, name: str, submodule: Module | None) -> None:
-    """Prepare a loss that is given a SynthesisRegularizer to tell it more than the embeddings."""
-    if not isinstance(submodule, SynthesisRegularizer):
+    """Refuse what a loss cannot use, where it is given to the loss."""
+    if not isinstance(module, BaseMetricLossFunction) or isinstance(module, SynthesisLoss):
         return
-    if not isinstance(module, BaseMetricLossFunction):
+    kind = type(module).__name__
+    if isinstance(submodule, BaseAugmenter):
+        augmenter = type(submodule).__name__
+        raise ValueError(
+            f"{augmenter}, an augmenter, was given to {kind} as `{name}`; give it "
+            f"embedding_regularizer=SynthesisRegularizer({augmenter}(...))."
+        )
+    if not isinstance(submodule, SynthesisRegularizer):
         return
     if name != "embedding_regularizer":
         raise ValueError(
-            f"A SynthesisRegularizer was given to {type(module).__name__} as `{name}`; give it as "
+            f"A SynthesisRegularizer was given to {kind} as `{name}`; give it as "
             "`embedding_regularizer`."
         )
-    require_binding(module, who="SynthesisRegularizer")
-    announce_calls(module)
+    if submodule.augmenter.requires_proxies:
+        require_binding(module, who=type(submodule.augmenter).__name__)
+    binding = find_binding(module)
+    # During its construction a loss has no weight yet.
+    if binding is not None and hasattr(module, binding.weight.split(".")[0]):
+        binding.check(module)
 
 
 # Fires whenever a module is assigned to another. One hook for all: made by each regularizer, it

@@ -228,10 +228,10 @@ class Sometimes(Mirror):
         super().__init__(collect_stats=True)
         self.add_to_recordable_attributes(name="seen", is_stat=True)
 
-    def synthesize(self, embeddings, *args):
-        if len(embeddings) == 1:
+    def synthesize(self, batch, generator):
+        if len(batch) == 1:
             self.seen = 1
-        return super().synthesize(embeddings, *args)
+        return super().synthesize(batch, generator)
 
 
 def test_statistics_start_from_zero_in_each_call():

@@ -25,10 +25,11 @@ def test_compose_counts_new_classes_on():
     # The twins have taken a step; what they make has the same form.
     assert len(batch) == sum(len(part) for part in alone)
     assert batch.num_new_classes == len(batch.proxies)
-    labels = batch.labels.split([len(part) for part in alone])
-    num_first = int(labels[0].max()) - 4
-    assert set(labels[0].tolist()) == set(range(5, 5 + num_first))
-    assert labels[1].max() < 5
+    # Those that are mixed from real embeddings come last.
+    labels = batch.labels.split([len(alone[i]) for i in (1, 0, 2)])
+    num_first = int(labels[1].max()) - 4
+    assert labels[0].max() < 5
+    assert set(labels[1].tolist()) == set(range(5, 5 + num_first))
     assert set(labels[2].tolist()) == set(range(5 + num_first, 5 + batch.num_new_classes))
 
 

@@ -11,7 +11,7 @@ from pml_synthesis import (
     SynthesisLoss,
     SyntheticBatch,
 )
-from pml_synthesis.losses import joined_cosines, synthesis_loss
+from pml_synthesis.losses import joined_cosines, proxy_evaluation
 from pml_synthesis.losses.joined_cosines import cosines_suffice
 from pml_synthesis.losses.proxy_bindings import ProxyBinding
 
@@ -21,7 +21,8 @@ FAST = [case for case in PROXY_LOSSES if case.loss_class in joined_cosines._LOSS
 class Random(BaseAugmenter):
     """Makes rows and classes that are mixes of nothing, of any norm."""
 
-    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
+    def synthesize(self, batch, generator):
+        embeddings, labels, proxies = batch.embeddings, batch.labels, batch.proxies
         new = torch.randn(3, *proxies.shape[1:], dtype=proxies.dtype, generator=generator)
         rows = 2 * embeddings + torch.randn(embeddings.shape, generator=generator)
         new_labels = len(proxies) + torch.arange(len(labels)) % 3
@@ -49,12 +50,12 @@ def taken(monkeypatch):
         paths.append(cosines_suffice(*args))
         return paths[-1]
 
-    monkeypatch.setattr(synthesis_loss, "cosines_suffice", noting)
+    monkeypatch.setattr(proxy_evaluation, "cosines_suffice", noting)
     return paths
 
 
 def general(monkeypatch):
-    monkeypatch.setattr(synthesis_loss, "cosines_suffice", lambda *_: False)
+    monkeypatch.setattr(proxy_evaluation, "cosines_suffice", lambda *_: False)
 
 
 @fast_losses

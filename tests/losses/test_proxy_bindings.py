@@ -12,6 +12,7 @@ from pml_synthesis import (
 )
 from pml_synthesis.losses import proxies_of
 from pml_synthesis.losses.proxy_bindings import _BINDINGS, find_binding
+from pml_synthesis.pml import substituted
 
 
 def test_all_proxy_losses_of_pml_are_known():
@@ -73,15 +74,14 @@ def kwargs_of(case):
 @all_losses
 @pytest.mark.parametrize("num_new", [0, 4])
 def test_the_loss_with_an_extended_weight_is_the_loss_with_more_classes(case, num_new):
-    from pml_synthesis.losses.evaluation import evaluate_with_weight
-
     torch.manual_seed(0)
     loss = case.build(5, 8).double()
     binding, proxies = find_binding(loss), case.proxies(loss)
     new = torch.nn.functional.normalize(torch.randn(num_new, *proxies.shape[1:]).double(), dim=-1)
     x, y = draw_batch(0, num_classes=5 + num_new)
     extended = binding.extended_weight(binding.weight_of(loss), new)
-    value = evaluate_with_weight(loss, binding, extended, lambda: loss(x, y))
+    with substituted(loss, binding.attributes(loss, extended)) as twin:
+        value = twin(x, y)
     expected = case.build_with(torch.cat([proxies, new]))(x, y)
     torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
     assert getattr(loss, "num_classes", 5) in (0, 5)

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,8 +31,7 @@ from pml_synthesis import (
     SynthesisRegularizer,
     SyntheticBatch,
 )
-from pml_synthesis.losses.evaluation import call_weight
-from pml_synthesis.losses.proxy_bindings import find_binding
+from pml_synthesis.pml import cast_like
 from reference import joined_loss, synthetic_parts
 
 
@@ -40,8 +40,8 @@ class Nothing(BaseAugmenter):
 
     requires_proxies = False
 
-    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
-        return SyntheticBatch.empty(embeddings, proxies)
+    def synthesize(self, batch, generator):
+        return SyntheticBatch.empty(batch.embeddings, batch.proxies)
 
 
 @all_losses
@@ -231,9 +231,9 @@ def test_norms_count_where_the_distance_keeps_them(unit):
 class Doubled(Mirror):
     """Makes rows of another norm than one."""
 
-    def synthesize(self, embeddings, *args):
-        batch = super().synthesize(embeddings, *args)
-        return SyntheticBatch(2 * batch.embeddings, batch.labels, batch.proxies, batch.source)
+    def synthesize(self, batch, generator):
+        mirrored = super().synthesize(batch, generator)
+        return replace(mirrored, embeddings=2 * mirrored.embeddings)
 
 
 def test_only_directions_of_synthetic_rows_count_where_norms_do():
@@ -249,9 +249,9 @@ def test_only_directions_of_synthetic_rows_count_where_norms_do():
 class ClassesAlone(BaseAugmenter):
     """Makes one class and no rows: one more negative for each real row."""
 
-    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
-        none = labels[:0]
-        return SyntheticBatch(embeddings[:0], none, -proxies[:1], none)
+    def synthesize(self, batch, generator):
+        none = batch.labels[:0]
+        return SyntheticBatch(batch.embeddings[:0], none, -batch.proxies[:1], none)
 
 
 @all_losses
@@ -271,7 +271,7 @@ def test_under_autocast_of_an_accelerator_the_weight_keeps_its_precision(monkeyp
     # As PML itself does, which asks this question.
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: True)
     loss, (x, _) = losses.NormalizedSoftmaxLoss(NUM_CLASSES, DIM), draw_batch(0, dtype=torch.half)
-    assert call_weight(loss, find_binding(loss), x) is loss.W
+    assert cast_like(loss.W, x) is loss.W
 
 
 def test_a_miner_of_pml():
@@ -375,8 +375,9 @@ def test_unknown_proxies_are_an_error_that_says_what_to_do(augmenter):
 
 def test_new_classes_without_proxies_are_an_error():
     class NewClasses(Mirror):
-        def synthesize(self, embeddings, labels, proxies, host_labels, generator):
-            return SyntheticBatch(embeddings, labels, embeddings[:2], torch.arange(len(labels)))
+        def synthesize(self, batch, generator):
+            mirrored = super().synthesize(batch, generator)
+            return replace(mirrored, proxies=batch.embeddings[:2])
 
     with pytest.raises(ValueError, match="`augmenter` to be one that makes no new classes"):
         SynthesisLoss(losses.TripletMarginLoss(), NewClasses())(*draw_batch(0))
@@ -452,9 +453,8 @@ def test_multi_center_losses_with_a_part_that_makes_no_classes():
 
 def test_new_classes_must_have_as_many_centers_as_real_ones():
     class OneCenter(Mirror):
-        def synthesize(self, embeddings, labels, proxies, host_labels, generator):
-            rows = torch.arange(len(labels))
-            return SyntheticBatch(-embeddings, labels, proxies[:, 0], rows)
+        def synthesize(self, batch, generator):
+            return replace(super().synthesize(batch, generator), proxies=batch.proxies[:, 0])
 
     case = next(case for case in PROXY_LOSSES if case.centers == 2)
     message = (

@@ -28,7 +28,7 @@ from pml_synthesis import (
     SynthesisLoss,
     SynthesisRegularizer,
 )
-from pml_synthesis.losses.loss_calls import LossCall, announced, current_call
+from pml_synthesis.pml import LossCall, announced, current_call
 from reference import synthetic_loss, synthetic_parts
 
 WEIGHT = 0.2
@@ -258,7 +258,7 @@ def test_keeps_nothing_of_a_call():
 def test_keeps_nothing_of_a_failed_call():
     x, y = draw_batch(0)
     loss = with_regularizer(PROXY_LOSSES[1], ProxySynthesis(seed=1))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="`labels` to be from 0 to 4, one per proxy, but got"):
         loss(x, y + 3)
     assert current_call() is None
     twin = with_regularizer(PROXY_LOSSES[1], ProxySynthesis(seed=1))
@@ -298,7 +298,7 @@ def test_calls_leave_no_hooks_behind():
     wrapped = SynthesisLoss(loss, ProxySynthesis())
     for _ in range(3):
         wrapped(x, y)
-    assert len(loss._forward_pre_hooks) == len(loss._forward_hooks) == 1
+    assert len(loss._forward_pre_hooks) == len(loss._forward_hooks) == 0
 
 
 def test_a_call_that_fails_before_it_begins_ends_no_other():
@@ -359,7 +359,7 @@ def test_repr_shows_the_augmenter():
 
 def test_given_to_something_that_is_no_proxy_loss():
     regularizer = SynthesisRegularizer(ProxySynthesis())
-    message = "SynthesisRegularizer needs .*TripletMarginLoss keeps any is unknown.*register_prox"
+    message = "ProxySynthesis needs .*TripletMarginLoss keeps any is unknown.*register_prox"
     with pytest.raises(ValueError, match=message):
         losses.TripletMarginLoss(embedding_regularizer=regularizer)
 
@@ -386,7 +386,7 @@ def test_announced_ends_after_an_error():
     assert current_call() is None
 
 
-def test_a_call_left_behind_by_an_interrupt_is_dropped_by_the_next():
+def test_an_interrupted_call_leaves_nothing_behind():
     x, y = draw_batch(0)
     loss = with_regularizer(PROXY_LOSSES[1], ProxySynthesis())
     compute = loss.compute_loss
@@ -397,6 +397,9 @@ def test_a_call_left_behind_by_an_interrupt_is_dropped_by_the_next():
     loss.compute_loss = interrupted
     with pytest.raises(KeyboardInterrupt):
         loss(x, y)
+    assert current_call() is None
+    with pytest.raises(RuntimeError, match="only inside of a loss"):
+        loss.embedding_regularizer(x)
     loss.compute_loss = compute
     loss(x, y)
     assert current_call() is None
@@ -418,7 +421,7 @@ def test_a_reducer_that_gives_a_vector_is_replaced_by_the_default_one():
             # PML's MultipleReducers takes scalars alone.
             loss.reducer = reducer
         x, y = draw_batch(0)
-        with announced(LossCall(loss, y, None)):
+        with announced(loss.embedding_regularizer.prepare_call(loss, x, y, None)):
             terms.append(loss.embedding_regularizer(x))
     torch.testing.assert_close(*terms)
     assert terms[0].shape == ()
@@ -434,7 +437,7 @@ def test_given_as_weight_regularizer():
 def test_called_outside_of_a_loss():
     regularizer = SynthesisRegularizer(ProxySynthesis())
     x, y = draw_batch(0)
-    message = r"only inside of a loss\. Give it to a proxy loss as embedding_regularizer="
+    message = r"only inside of a loss\. Give it to a loss as embedding_regularizer="
     with pytest.raises(RuntimeError, match=message):
         regularizer(x)
     loss = build_loss(PROXY_LOSSES[1], embedding_regularizer=regularizer)

@@ -1,0 +1,220 @@
+"""Evaluates a loss without class proxies, unchanged, on synthetic embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from pytorch_metric_learning import losses
+from torch import Tensor
+from torch.nn import Module
+
+from .._checks import expect
+from ..augmenters import SyntheticBatch
+from ..augmenters.synthetic_batch import Role
+from ..pml import BaseMetricLossFunction, all_pairs, substituted, unregularized_loss
+from .hardened_distance import HardenedDistance
+from .loss_inputs import LossInputs
+from .pair_tuples import (
+    candidate_pairs,
+    join_pairs,
+    repeat_for_anchors,
+    repeat_for_candidates,
+)
+from .real_parents import ParentReducer, regularizer_of_real, with_source_norms
+
+# Their elements are pairs or triplets, so a weight multiplies an element. Others sum over
+# candidates inside of a logarithm, which a weight of the element does not reach.
+_WEIGHED = (losses.ContrastiveLoss, losses.MarginLoss, losses.TripletMarginLoss)
+# They do not compare embeddings by a matrix of distances, or not only by it.
+_WITHOUT_MATRIX = (
+    losses.AngularLoss,
+    losses.ManifoldLoss,
+    losses.SmoothAPLoss,
+    losses.ThresholdConsistentMarginLoss,
+    losses.VICRegLoss,
+)
+# Takes `ref_emb` and does not use it.
+_WITHOUT_REFERENCES = (losses.ThresholdConsistentMarginLoss,)
+
+
+class PairEvaluation:
+    """Evaluates a loss without proxies for the inputs of one call.
+
+    Args:
+        loss: the loss.
+        inputs: what it is called with.
+    """
+
+    proxies = None
+
+    def __init__(self, loss: BaseMetricLossFunction, inputs: LossInputs) -> None:
+        self.loss = loss
+        self.inputs = inputs
+
+    def plain(self, indices_tuple: Any = None) -> Any:
+        """Return the loss of the real batch, by a tuple mined here or the one it was given."""
+        tuples = self.inputs.indices_tuple if indices_tuple is None else indices_tuple
+        return self.loss(*self.inputs[:2], tuples, *self.inputs[3:])
+
+    def cast(self, function: Callable[[Module], Any]) -> Any:
+        """Return function(loss): a loss without proxies has nothing to cast."""
+        return function(self.loss)
+
+    def joined(self, batch: SyntheticBatch, indices_tuple: Any = None) -> Any:
+        """Return the loss of the real batch with the synthetic embeddings in their roles.
+
+        Args:
+            batch: the synthetic batch, without new classes.
+            indices_tuple: mined from the real embeddings and those of the role "all", or None for
+                that of the call.
+
+        Raises:
+            ValueError: if the loss cannot honour a role or weights.
+        """
+        self._check(batch)
+        embeddings, labels, given_tuples, ref_emb, ref_labels = self.inputs
+        assert labels is not None  # The augmenter has refused it.
+        changes: dict[str, Any] = regularizer_of_real(self.loss, self.inputs)
+        # Of no embeddings where the role has none.
+        everywhere = batch.of_role("all") or SyntheticBatch.empty(embeddings)
+        candidates, negatives = batch.of_role("candidate"), batch.of_role("negative")
+
+        rows = torch.cat([embeddings, self._with_norms(everywhere)])
+        row_labels = torch.cat([labels, everywhere.labels])
+        tuples = indices_tuple
+        if tuples is None and given_tuples is not None:
+            tuples = repeat_for_anchors(given_tuples, everywhere.source, len(labels))
+        if candidates is not None:
+            tuples, ref_emb, ref_labels = self._with_candidates(
+                candidates, tuples, rows, row_labels
+            )
+        if negatives is not None:
+            hardened = self._with_norms(negatives), negatives.source
+            compared = (rows,) if ref_emb is None else (rows, ref_emb)
+            changes["distance"] = HardenedDistance(
+                self.loss.distance, embeddings, labels, *hardened, compared
+            )
+        parents = torch.cat([labels, everywhere.parent_labels(labels)])
+        weights = self._weights(everywhere, candidates)
+        changes["reducer"] = ParentReducer(self.loss.reducer, parents, weights)
+        with substituted(self.loss, changes) as twin, self._explained(candidates):
+            return twin(rows, row_labels, tuples, ref_emb, ref_labels)
+
+    def alone(self, batch: SyntheticBatch) -> Tensor:
+        """Return the loss of the synthetic embeddings alone, a scalar without regularization.
+
+        Those of the role "all" are compared with one another, candidates with the real anchors.
+
+        Raises:
+            ValueError: if the loss cannot honour weights, or the role is "negative".
+        """
+        self._check(batch)
+        embeddings, labels = self.inputs[:2]
+        assert labels is not None  # The augmenter has refused it.
+        alone = "one that makes positives too: the role 'negative' only changes the distances of "
+        alone += "the real embeddings; use SynthesisLoss"
+        expect(batch.of_role("negative") is None, "augmenter", alone, "the role 'negative'")
+        terms = []
+        everywhere, candidates = batch.of_role("all"), batch.of_role("candidate")
+        if everywhere is not None:
+            rows, weights = self._with_norms(everywhere), everywhere.weights
+            both = None if weights is None else (weights, weights)
+            parents = everywhere.parent_labels(labels)
+            term = self._term(rows, everywhere.labels, parents, both, None, rows, everywhere.labels)
+            terms.append(term)
+        if candidates is not None:
+            pairs = candidate_pairs(labels, candidates.labels, candidates.source, start=0)
+            rows, weights = self._with_norms(candidates), candidates.weights
+            both = None if weights is None else (torch.ones_like(embeddings[:, 0]), weights)
+            call = pairs, rows, candidates.labels
+            with self._explained(candidates):
+                terms.append(self._term(embeddings, labels, labels, both, *call))
+        return torch.stack(terms).sum()
+
+    def _term(
+        self,
+        rows: Tensor,
+        labels: Tensor,
+        parents: Tensor,
+        weights: tuple[Tensor, Tensor] | None,
+        *call: Any,
+    ) -> Tensor:
+        changes = {"reducer": ParentReducer(self.loss.reducer, parents, weights)}
+        with substituted(self.loss, changes, records=False) as twin:
+            return unregularized_loss(twin, rows, labels, parents, *call)
+
+    @contextmanager
+    def _explained(self, candidates: SyntheticBatch | None) -> Iterator[None]:
+        """Say of a loss that takes no reference embeddings that it takes no candidates."""
+        try:
+            yield
+        except ValueError as error:
+            if candidates is None or "ref_emb" not in str(error):
+                raise
+            raise ValueError(self._refusal("candidate")) from error
+
+    def _refusal(self, role: Role) -> str:
+        return (
+            f"The augmenter made embeddings of the role {role!r}, which {type(self.loss).__name__} "
+            "cannot honour: see the page of losses in the documentation. ContrastiveLoss, "
+            "MultiSimilarityLoss and TripletMarginLoss can."
+        )
+
+    def _with_candidates(
+        self, candidates: SyntheticBatch, tuples: Any, rows: Tensor, row_labels: Tensor
+    ) -> tuple[Any, Tensor, Tensor]:
+        """Return tuples, reference embeddings and their labels, the candidates among them."""
+        labels = self.inputs.labels
+        assert labels is not None
+        start = len(rows)
+        if tuples is None:
+            pairs = candidate_pairs(labels, candidates.labels, candidates.source, start)
+            tuples = join_pairs(all_pairs(row_labels), pairs)
+        else:
+            tuples = repeat_for_candidates(tuples, candidates.source, start)
+        ref_emb = torch.cat([rows, self._with_norms(candidates)])
+        return tuples, ref_emb, torch.cat([row_labels, candidates.labels])
+
+    def _check(self, batch: SyntheticBatch) -> None:
+        name = type(self.loss).__name__
+        fitting = f"one that makes no new classes, since {name} has no known proxies"
+        expect(batch.num_new_classes == 0, "augmenter", fitting, "new classes")
+        weighed = [part for part in batch.parts if part.weights is not None]
+        allowed = isinstance(self.loss, _WEIGHED) and all(p.role != "negative" for p in weighed)
+        fitting = (
+            f"one that makes embeddings without weights: {name} sums over them inside of a "
+            "logarithm or hardens distances by them; "
+            f"{', '.join(loss.__name__ for loss in _WEIGHED)} and proxy losses take weights"
+        )
+        expect(not weighed or allowed, "augmenter", fitting, "weights")
+        roles = {part.role for part in batch.parts if len(part)}
+        for role, without in (("negative", _WITHOUT_MATRIX), ("candidate", _WITHOUT_REFERENCES)):
+            if role in roles and isinstance(self.loss, without):
+                raise ValueError(self._refusal(role))
+        if self.inputs.ref_emb is not None:
+            fitting = "one that makes embeddings of the role 'all' where `ref_emb` is given"
+            expect(roles <= {"all"}, "augmenter", fitting, " and ".join(sorted(roles)))
+
+    def _with_norms(self, batch: SyntheticBatch) -> Tensor:
+        """Return synthetic embeddings, with norms where the loss uses norms."""
+        if getattr(self.loss.distance, "normalize_embeddings", True):
+            return batch.embeddings
+        return with_source_norms(batch.embeddings, batch.source, self.inputs.embeddings)
+
+    def _weights(
+        self, everywhere: SyntheticBatch, candidates: SyntheticBatch | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return the weights of anchors and of what they meet, or None where all are 1."""
+        parts = [everywhere] if candidates is None else [everywhere, candidates]
+        if all(part.weights is None for part in parts):
+            return None
+        of_parts = [
+            torch.ones_like(part.embeddings[:, 0]) if part.weights is None else part.weights
+            for part in parts
+        ]
+        of_all = torch.cat([torch.ones_like(self.inputs.embeddings[:, 0]), *of_parts])
+        given = self.inputs.ref_emb
+        return of_all, of_all if given is None else torch.ones_like(given[:, 0])

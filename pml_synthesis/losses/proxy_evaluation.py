@@ -1,0 +1,209 @@
+"""Evaluates a loss with class proxies, unchanged, on synthetic embeddings and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from pytorch_metric_learning.reducers import DoNothingReducer, SumReducer
+from torch import Tensor
+from torch.nn import Module
+
+from ..augmenters import SyntheticBatch
+from ..functional.unit_vectors import unit
+from ..pml import BaseMetricLossFunction, cast_like, row_weights, substituted, unregularized_loss
+from .joined_cosines import KnownCosines, cosines_suffice, joined_cosines, stand_in
+from .loss_inputs import LossInputs
+from .proxy_bindings import ProxyBinding
+from .real_parents import KnownTerm, ParentReducer, regularizer_of_real, with_source_norms
+
+
+class ProxyEvaluation:
+    """Evaluates a proxy loss for the inputs of one call.
+
+    Args:
+        loss: the loss.
+        binding: where it keeps its proxies.
+        inputs: what it is called with.
+
+    Raises:
+        ValueError: if `ref_emb` or `ref_labels` is given.
+    """
+
+    def __init__(
+        self, loss: BaseMetricLossFunction, binding: ProxyBinding, inputs: LossInputs
+    ) -> None:
+        if inputs.ref_emb is not None or inputs.ref_labels is not None:
+            raise ValueError(
+                "Expected argument `ref_emb` and `ref_labels` to be None, but they were given: "
+                f"{type(loss).__name__} compares embeddings with its proxies, not with other "
+                "embeddings."
+            )
+        self.loss = loss
+        self.binding = binding
+        self.inputs = inputs
+
+    @property
+    def proxies(self) -> Tensor:
+        """The proxies, [C, D] or [C, K, D]."""
+        return self.binding.proxies_in(self.loss, self._weight)
+
+    @cached_property
+    def _weight(self) -> Tensor:
+        self.binding.prepare(self.loss)
+        return self.binding.weight_of(self.loss)
+
+    @cached_property
+    def _call_weight(self) -> Tensor:
+        return cast_like(self._weight, self.inputs.embeddings)
+
+    def plain(self, indices_tuple: Any = None) -> Any:
+        """Return the loss of the real batch, by a tuple mined here or the one it was given."""
+        tuples = self.inputs.indices_tuple if indices_tuple is None else indices_tuple
+        return self.cast(lambda loss: loss(*self.inputs[:2], tuples))
+
+    def cast(self, function: Callable[[Module], Any]) -> Any:
+        """Return function(loss) for the loss with a weight of the dtype of the embeddings."""
+        weight = self.binding.weight_of(self.loss)
+        if cast_like(weight, self.inputs.embeddings) is weight:
+            return function(self.loss)
+        with substituted(self.loss, {self.binding.weight: self._call_weight}) as twin:
+            return function(twin)
+
+    def joined(self, batch: SyntheticBatch, indices_tuple: Any = None) -> Any:
+        """Return the loss of the real and the synthetic batch together.
+
+        Args:
+            batch: the synthetic batch.
+            indices_tuple: mined from the joined batch, or None for that of the call.
+        """
+        embeddings, labels = self.inputs[:2]
+        assert labels is not None  # The augmenter has refused it.
+        new_rows, new_proxies = self._with_norms(batch)
+        rows = torch.cat([embeddings, new_rows])
+        row_labels = torch.cat([labels, batch.labels])
+        parents = torch.cat([labels, batch.parent_labels(labels, len(self.proxies))])
+
+        changes: dict[str, Any] = regularizer_of_real(self.loss, self.inputs)
+        changes |= self._weight_regularizer_of_real()
+        changes["reducer"] = ParentReducer(self.loss.reducer, parents)
+        if batch.num_new_classes and cosines_suffice(self.loss, self._call_weight, embeddings):
+            cosines = joined_cosines(batch, self.binding, self._call_weight, embeddings)
+            changes["distance"] = KnownCosines(self.loss.distance, cosines)
+            weight = stand_in(self._call_weight, cosines.shape[1], self.binding.class_dim)
+        else:
+            weight = self.binding.extended_weight(self._call_weight, new_proxies)
+        changes |= self.binding.attributes(self.loss, weight)
+
+        if indices_tuple is None:
+            indices_tuple, mined_labels = self.inputs.indices_tuple, labels
+            behind = torch.cat([torch.arange(len(labels), device=labels.device), batch.source])
+        else:
+            mined_labels = row_labels
+            behind = torch.arange(len(row_labels), device=labels.device)
+        weights = None
+        if batch.weights is not None:
+            weights = torch.cat([batch.weights.new_ones(len(labels)), batch.weights])
+        return self._weighed(
+            mined_labels,
+            behind,
+            weights,
+            changes,
+            lambda twin: twin(rows, row_labels, indices_tuple),
+        )
+
+    def alone(self, batch: SyntheticBatch) -> Tensor:
+        """Return the loss of the synthetic embeddings alone, a scalar without regularization."""
+        labels = self.inputs.labels
+        assert labels is not None  # The augmenter has refused it.
+        rows, new_proxies = self._with_norms(batch)
+        parents = batch.parent_labels(labels, len(self.proxies))
+        weight = self.binding.extended_weight(self._call_weight, new_proxies)
+        changes = self.binding.attributes(self.loss, weight)
+        if getattr(self.loss, "weight_regularizer", None) is not None:
+            changes["weight_regularizer"] = None
+        call = self.inputs.indices_tuple, rows, batch.labels
+        return self._weighed(
+            labels,
+            batch.source,
+            batch.weights,
+            changes,
+            lambda twin: unregularized_loss(twin, rows, batch.labels, parents, *call),
+            records=False,
+        )
+
+    def _weighed(
+        self,
+        mined_labels: Tensor,
+        behind: Tensor,
+        weights: Tensor | None,
+        changes: Mapping[str, Any],
+        function: Callable[[Module], Any],
+        records: bool = True,
+    ) -> Any:
+        """Return function(twin), in which each embedding has its own and an inherited weight.
+
+        PML's proxy losses turn a mined tuple into weights: how often an embedding is named, divided
+        by the largest such count. A tuple of the call cannot say this of synthetic embeddings
+        alone, as the largest count may be that of a real one which is not among them.
+
+        Args:
+            mined_labels: of what the mined tuple speaks of.
+            behind: for each embedding of the call the one whose mined weight it has, or -1, [N].
+            weights: [N], or None.
+            changes: of the loss.
+            function: of the changed loss.
+            records: see :func:`~pml_synthesis.pml.substituted`.
+        """
+        asked = False
+
+        def weigh(convert: Callable[[Tensor], Tensor]) -> Tensor:
+            nonlocal asked
+            asked = True
+            mined = convert(mined_labels)
+            mined = torch.cat([mined, mined.new_ones(1)])[behind]
+            if weights is None:
+                return mined
+            return self.binding.weigh(mined, self._scaled(weights).to(mined))
+
+        with substituted(self.loss, changes, records) as twin, row_weights(weigh):
+            value = function(twin)
+        if weights is not None and not asked:
+            raise ValueError(
+                f"The augmenter made embeddings with weights, which {type(self.loss).__name__} "
+                "takes none of. Use a loss that multiplies its elements by weights, as most proxy "
+                "losses do."
+            )
+        return value
+
+    def _scaled(self, weights: Tensor) -> Tensor:
+        """Scale weights so that a mean over embeddings is divided by their sum."""
+        sums = isinstance(self.loss.reducer, (SumReducer, DoNothingReducer))
+        if sums or self.binding.weighs_exponents:
+            return weights
+        return weights / weights.mean().clamp_min(torch.finfo(weights.dtype).tiny)
+
+    def _weight_regularizer_of_real(self) -> dict[str, Module]:
+        regularizer = getattr(self.loss, "weight_regularizer", None)
+        if regularizer is None:
+            return {}
+        rows = self._call_weight.movedim(self.binding.class_dim, 0)
+        return {"weight_regularizer": KnownTerm(regularizer(rows))}
+
+    def _with_norms(self, batch: SyntheticBatch) -> tuple[Tensor, Tensor]:
+        """Return synthetic embeddings and proxies, with norms where the loss uses norms.
+
+        A proxy has the mean norm of the real ones; unit vectors would be next to nothing beside
+        them.
+        """
+        rows, proxies = batch.embeddings, batch.proxies
+        normalizes = getattr(self.loss.distance, "normalize_embeddings", True)
+        if normalizes and not self.binding.uses_norms:
+            return rows, proxies
+        rows = with_source_norms(rows, batch.source, self.inputs.embeddings)
+        if batch.num_new_classes:
+            norm = torch.linalg.vector_norm(self.proxies, dim=-1).mean()
+            proxies = unit(proxies) * norm.to(proxies)
+        return rows, proxies

@@ -1,0 +1,92 @@
+"""Lets the parts of a loss see of a joined batch what is real."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ..pml import announced
+from .loss_inputs import LossInputs
+
+
+class ParentReducer(Module):
+    """A reducer that sees the class of the real parent of each embedding, and weighs the elements.
+
+    Args:
+        reducer: the reducer of the loss.
+        labels: real classes, one for each embedding of the call, [N].
+        weights: of the embeddings that pairs and triplets consist of, as (anchors', others'), or
+            None.
+    """
+
+    def __init__(
+        self, reducer: Module, labels: Tensor, weights: tuple[Tensor, Tensor] | None = None
+    ) -> None:
+        super().__init__()
+        self.reducer = reducer
+        self.labels = labels
+        self.weights = weights
+
+    def forward(self, loss_dict: dict[str, Any], embeddings: Tensor, _: Tensor) -> Any:
+        """Reduce the elements of a loss."""
+        if self.weights is not None:
+            loss_dict = {name: self._weighed(terms) for name, terms in loss_dict.items()}
+        return self.reducer(loss_dict, embeddings, self.labels)
+
+    def _weighed(self, terms: dict[str, Any]) -> dict[str, Any]:
+        """Multiply each pair or triplet by the weights of its embeddings."""
+        if not isinstance(terms["losses"], Tensor) or terms["reduction_type"] == "already_reduced":
+            return terms
+        assert self.weights is not None
+        of_anchors, of_others = self.weights
+        anchors, *others = terms["indices"]
+        weights = of_anchors[anchors]
+        for indices in others:
+            weights = weights * of_others[indices]
+        return terms | {"losses": terms["losses"] * weights.to(terms["losses"])}
+
+
+class KnownTerm(Module):
+    """A regularizer whose term is known."""
+
+    def __init__(self, term: Tensor) -> None:
+        super().__init__()
+        self.term = term
+
+    def forward(self, _: Tensor) -> Tensor:
+        """Return the term."""
+        return self.term
+
+
+def regularizer_of_real(loss: Module, inputs: LossInputs) -> dict[str, Module]:
+    """Return, by name, an embedding regularizer that knows its term for the real embeddings."""
+    regularizer: Any = loss.embedding_regularizer
+    if regularizer is None:
+        return {}
+    prepare = getattr(regularizer, "prepare_call", None)
+    if prepare is None:
+        return {"embedding_regularizer": KnownTerm(regularizer(inputs.embeddings))}
+    with announced(prepare(loss, *inputs[:3])):
+        return {"embedding_regularizer": KnownTerm(regularizer(inputs.embeddings))}
+
+
+def with_source_norms(rows: Tensor, source: Tensor, embeddings: Tensor) -> Tensor:
+    """Give synthetic embeddings the norms of their sources; those without one keep theirs.
+
+    Constant ones are given constant norms.
+
+    Args:
+        rows: [M, D].
+        source: [M].
+        embeddings: the real ones, [B, D].
+    """
+    own = torch.linalg.vector_norm(rows, dim=1)
+    norms = torch.linalg.vector_norm(embeddings, dim=1)
+    norms = torch.cat([norms, norms.new_ones(1)])[source]
+    norms = norms if rows.requires_grad else norms.detach()
+    safe = torch.where(own > 1e-12, own, 1.0)
+    scaled = rows / safe.unsqueeze(1) * norms.unsqueeze(1)
+    return torch.where((source >= 0).unsqueeze(1), scaled, rows)
