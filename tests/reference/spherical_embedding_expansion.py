@@ -7,7 +7,6 @@ from pml_synthesis import SyntheticBatch
 from .order import in_order, unit
 from .simplex import simplex
 
-
 EXAMPLES = {
     "detached": {"num_expansions": 3, "fraction": 0.5},
     "with gradient": {"num_expansions": 3, "fraction": 1.0, "detach": False},
