@@ -1,5 +1,6 @@
 """Synthetic embeddings and classes for pytorch-metric-learning."""
 
+<<<<<<< HEAD
 from .augmenters import (
     BaseAugmenter,
     Compose,
@@ -9,11 +10,16 @@ from .augmenters import (
     SymmetricalSynthesis,
     SyntheticBatch,
 )
+=======
+from . import augmenters
+from .augmenters import *  # noqa: F403
+>>>>>>> docs
 from .losses import SynthesisLoss, register_proxies
 from .regularizers import SynthesisRegularizer
 
 __version__ = "0.1.0"
 
+<<<<<<< HEAD
 __all__ = [
     "BaseAugmenter",
     "Compose",
@@ -26,3 +32,8 @@ __all__ = [
     "SyntheticBatch",
     "register_proxies",
 ]
+=======
+# Those of the augmenters are named in one place, where a new one is added.
+__all__ = ["SynthesisLoss", "SynthesisRegularizer", "register_proxies"]
+__all__ += augmenters.__all__
+>>>>>>> docs

@@ -1,6 +1,7 @@
 """What the tests run over: augmenters, PML's proxy losses, reducers, batches and mined tuples."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,35 +9,28 @@ import torch
 from pytorch_metric_learning import losses, reducers
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
-import pml_synthesis
-from pml_synthesis import (
-    BaseAugmenter,
-    Compose,
-    ProxySynthesis,
-    SphericalEmbeddingExpansion,
-    SymmetricalSynthesis,
-    SyntheticBatch,
-)
+import reference
+from pml_synthesis import BaseAugmenter, SyntheticBatch
 
 NUM_CLASSES, DIM = 5, 8
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
-# Whatever keeps the contract of an augmenter is to be tested with these: a new one is among them.
-PUBLIC_AUGMENTERS = [
-    public
-    for name in pml_synthesis.__all__
-    if isinstance(public := getattr(pml_synthesis, name), type)
-    and issubclass(public, BaseAugmenter)
-    and public not in (BaseAugmenter, Compose)
-]
+
+def build_with_memory(augmenter, example):
+    """Build an augmenter; one that has a memory is given some batches to remember."""
+    made = reference.build(augmenter, NUM_CLASSES, DIM, example, seed=1)
+    if any(True for _ in made.buffers()):
+        for seed in range(3):
+            with torch.no_grad():
+                made(*draw_batch(100 + seed), draw_proxies(seed, NUM_CLASSES, DIM))
+    return made
+
 
 # With each of these the hooks are compared with the references.
 AUGMENTERS = {
-    "ps": lambda: ProxySynthesis(seed=1),
-    "ps mu 1.5": lambda: ProxySynthesis(mu=1.5, seed=1),
-    "see": lambda: SphericalEmbeddingExpansion(3, 0.5, seed=1),
-    "see with gradient": lambda: SphericalEmbeddingExpansion(3, 1.0, detach=False, seed=1),
-    "symmetrical": lambda: SymmetricalSynthesis(seed=1),
+    f"{augmenter.__name__} {example}": partial(build_with_memory, augmenter, example)
+    for augmenter in reference.PUBLIC_AUGMENTERS
+    for example in reference.reference_of(augmenter).EXAMPLES
 }
 all_augmenters = pytest.mark.parametrize("augmenter", AUGMENTERS.values(), ids=AUGMENTERS)
 
@@ -166,6 +160,23 @@ def pairs(labels):
     """Some positive and some negative pairs."""
     a, p, n = triplets(labels)
     return a, p, a[:7], n[:7]
+
+
+def assert_same_batch(batch, expected):
+    for name in ("labels", "source"):
+        assert torch.equal(getattr(batch, name), getattr(expected, name)), name
+    for name in ("embeddings", "proxies"):
+        torch.testing.assert_close(getattr(batch, name), getattr(expected, name), **CLOSE)
+
+
+def assert_same_gradients_of_batches(batch, expected, inputs):
+    """Compare the gradients of weighted sums of all that was made."""
+    weights = torch.randn_like(expected.embeddings), torch.randn_like(expected.proxies)
+    sums = [
+        (made.embeddings * weights[0]).sum() + (made.proxies * weights[1]).sum()
+        for made in (batch, expected)
+    ]
+    assert_same_gradients(*sums, inputs)
 
 
 def assert_same_gradients(value, expected, inputs, expected_inputs=None):

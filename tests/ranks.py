@@ -7,7 +7,7 @@ from pytorch_metric_learning import losses
 from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 from torch.nn.parallel import DistributedDataParallel
 
-from cases import PUBLIC_AUGMENTERS
+import reference
 from pml_synthesis import (
     Compose,
     ProxySynthesis,
@@ -40,15 +40,17 @@ LOSSES = {
         proxy_anchor(embedding_regularizer=SynthesisRegularizer(see())), ProxySynthesis()
     ),
     **{
-        augmenter.__name__: lambda augmenter=augmenter: SynthesisLoss(proxy_anchor(), augmenter())
-        for augmenter in PUBLIC_AUGMENTERS
+        augmenter.__name__: lambda augmenter=augmenter: SynthesisLoss(
+            proxy_anchor(), reference.build(augmenter, NUM_CLASSES, DIM)
+        )
+        for augmenter in reference.PUBLIC_AUGMENTERS
     },
     "bare pair loss": losses.MultiSimilarityLoss,
     **{
         f"{augmenter.__name__} in a pair loss": lambda augmenter=augmenter: SynthesisLoss(
-            losses.MultiSimilarityLoss(), augmenter()
+            losses.MultiSimilarityLoss(), reference.build(augmenter, NUM_CLASSES, DIM)
         )
-        for augmenter in PUBLIC_AUGMENTERS
+        for augmenter in reference.PUBLIC_AUGMENTERS
         if not augmenter.requires_proxies
     },
 }

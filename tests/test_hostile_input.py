@@ -1,5 +1,7 @@
 """Whatever is thrown at the entry points: a message that names the argument, or sound results."""
 
+import copy
+import inspect
 import math
 import sys
 from fractions import Fraction
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from pytorch_metric_learning import losses
 from torch.nn.functional import normalize
 
-from cases import PROXY_LOSSES, PUBLIC_AUGMENTERS
+import reference
+from cases import PROXY_LOSSES
 from pml_synthesis import (
     BaseAugmenter,
     Compose,
@@ -72,8 +75,18 @@ ps = st.builds(ProxySynthesis, st.floats(1e-3, 1e3), some | st.floats(0, 3))
 see = st.builds(
     SphericalEmbeddingExpansion, st.integers(1, 4), some | st.floats(0, 1), st.booleans()
 )
-public = st.sampled_from(PUBLIC_AUGMENTERS).map(lambda augmenter: augmenter())
+public = st.sampled_from(reference.PUBLIC_AUGMENTERS).map(
+    partial(reference.build, num_classes=5, embedding_size=8)
+)
 augmenters = st.one_of(public, ps, see, st.tuples(ps, see).map(Compose))
+
+
+def fitted(augmenter, num_classes, dim):
+    """Build an augmenter that is told sizes anew, with those of the batch."""
+    asked = inspect.signature(type(augmenter)).parameters
+    if asked.keys().isdisjoint(("num_classes", "embedding_size")):
+        return augmenter
+    return reference.build(type(augmenter), num_classes, dim)
 
 
 def bare_takes(case, x, y):
@@ -99,6 +112,7 @@ def too_many_expansions(augmenter, dim):
 @given(augmenters, batches())
 def test_augmenters(augmenter, batch):
     x, y, p = batch
+    augmenter = fitted(augmenter, len(p), x.shape[1])
     out_of_range = bool(((y.long() < 0) | (y.long() >= len(p))).any())
     if out_of_range or too_many_expansions(augmenter, x.shape[1]):
         with pytest.raises(ValueError, match="Expected argument `(labels|num_expansions)` to be"):
@@ -123,6 +137,7 @@ def test_augmenters(augmenter, batch):
 def test_losses_are_finite_where_the_bare_loss_with_more_classes_is(case, augmenter, data):
     dtypes, centers = [torch.float32, torch.float64], [case.centers if case.centers > 1 else None]
     x, y, p = data.draw(batches(dtypes, False, special=[0.0, 1e-30, 1e15], centers=centers))
+    augmenter = fitted(augmenter, len(p), x.shape[1])
     if len(x) == 0 or too_many_expansions(augmenter, x.shape[1]):
         return
     loss = case.build(len(p), x.shape[1]).to(x.dtype)
@@ -131,8 +146,7 @@ def test_losses_are_finite_where_the_bare_loss_with_more_classes_is(case, augmen
     if case.loss_class is losses.P2SGradLoss:  # It refuses proxies of no or little length.
         p = normalize(p + (p == 0), dim=-1)
     weight.data.movedim(case.class_dim, 0)[:] = p.flatten(0, -2)
-    made = augmenter(x, y, case.proxies(loss))
-    augmenter.load_state_dict({name: {"seed": 0, "step": 0} for name in augmenter.state_dict()})
+    made = copy.deepcopy(augmenter)(x, y, case.proxies(loss))
     proxies = torch.cat([case.proxies(loss), made.proxies]).detach().requires_grad_()
     rows = torch.cat([x, made.embeddings]).detach().requires_grad_()
     bare = case.build_with(proxies)(rows, torch.cat([y.long(), made.labels]))
@@ -162,6 +176,7 @@ def meet(rows, proxies):
 @given(st.sampled_from(PROXY_LOSSES), augmenters, batches(out_of_range=False))
 def test_hooks_never_give_a_number_for_what_is_not_one(case, augmenter, batch):
     x, y, _ = batch
+    augmenter = fitted(augmenter, 7, x.shape[1])
     if len(x) == 0 or too_many_expansions(augmenter, x.shape[1]):
         return
     torch.manual_seed(0)
@@ -290,6 +305,7 @@ no_tensor = anything.filter(lambda value: not isinstance(value, torch.Tensor))
 @hostile
 @given(augmenters, st.sampled_from(sorted(FIELDS)), no_tensor)
 def test_what_is_no_tensor_is_named(augmenter, name, value):
+    augmenter = fitted(augmenter, 4, 3)
     message = f"Expected argument `{name}` to be .*, but got"
     calls = [(SyntheticBatch, FIELDS)]
     may_be_missing = name == "proxies" and value is None and not augmenter.requires_proxies

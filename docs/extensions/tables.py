@@ -1,4 +1,4 @@
-"""Writes the tables of the pages from the results in docs/results.
+"""Writes the tables of the pages: from the results in docs/results, and of the augmenters.
 
 python -m docs.extensions.tables
 """
@@ -6,15 +6,22 @@ python -m docs.extensions.tables
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
 
+from docs.extensions import augmenters
+from docs.extensions.markdown_table import table
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "augmenters").glob("*.md")),
+]
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 MAP = "mean_average_precision_at_r"
@@ -27,7 +34,6 @@ LOSSES = {"norm_softmax": "norm-softmax", "proxy_nca": "Proxy-NCA", "proxy_ancho
 METHODS = {"ps": "PS", "see": "SEE", "see_grad": "SEE with gradient"}
 SCALES = {"norm_softmax": ("2.5", "5", "10", "20"), "proxy_anchor": ("5", "8", "16", "32")}
 CLASSES, SIZES = (50, 200, 233), (16, 64, 256)
-Row = Iterable[str]
 
 
 def fill(text: str) -> str:
@@ -65,14 +71,6 @@ def gain(row: pd.Series) -> str:
     return f"**{text}**" if row["verdict"] in ("better", "worse") else text
 
 
-def _table(head: Row, rows: Iterable[Row]) -> str:
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        "|" + "|".join(f" {cell} " if cell else " " for cell in line) + "|" for line in lines
-    )
-
-
 def _linked(study: str, text: str) -> str:
     """Link the last word of a text to the page of a study."""
     *first, last = text.split(", ")
@@ -92,7 +90,7 @@ def _paper() -> str:
         for key, loss in LOSSES.items()
         for by, method in METHODS.items()
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _advice() -> str:
@@ -119,7 +117,7 @@ def _advice() -> str:
         ]
         for what, names in advice.items()
     ]
-    return _table(["your loss", "try", *DATA.values()], rows)
+    return table(["your loss", "try", *DATA.values()], rows)
 
 
 def _readme() -> str:
@@ -132,7 +130,7 @@ def _readme() -> str:
         row = study.loc[variant]
         against = f"{gain(row)}: {row['verdict']}" if gain(row) else ""
         rows.append([name, value(row, "precision_at_1"), value(row), against.replace("*", "")])
-    return _table(["", "P@1", "MAP@R", "MAP@R against the plain loss"], rows)
+    return table(["", "P@1", "MAP@R", "MAP@R against the plain loss"], rows)
 
 
 # ----------------------------------------------------------------------------- tuned alike
@@ -147,7 +145,7 @@ def _tuned() -> str:
             gains = (gain(study.loc[f"{key}+{by}"]) for study in studies)
             rows.append([f"{METHODS[by]}, tuned, adds", *gains])
     head = ["MAP@R", *(_linked(f"{data}_tuned", name) for data, name in DATA.items())]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _trials() -> str:
@@ -160,7 +158,7 @@ def _trials() -> str:
             rows.append([before + LOSSES[key], *best])
         tables = (f"[table](results/{data}_tune_{kind}/summary.md)" for kind in kinds)
         rows.append(["all trials", *tables])
-    return _table(["", "plain", "PS", "SEE"], rows)
+    return table(["", "plain", "PS", "SEE"], rows)
 
 
 def _best_trial(study: str, loss: str) -> str:
@@ -182,7 +180,7 @@ def _scales() -> str:
         variants = [f"{loss}_scale_{scale}" for scale in scales]
         alone = ["alone", *(value(study.loc[variant]) for variant in variants)]
         added = ["PS adds", *(gain(study.loc[f"{variant}+ps"]) for variant in variants)]
-        tables.append(_table([f"{LOSSES[loss]}, scale", *scales], [alone, added]))
+        tables.append(table([f"{LOSSES[loss]}, scale", *scales], [alone, added]))
     return "\n\n".join(tables)
 
 
@@ -193,7 +191,7 @@ def _trial_scales() -> str:
             [name, *(_trial_gain(data, loss, scale) for scale in scales)]
             for data, name in DATA.items()
         ]
-        tables.append(_table([f"{LOSSES[loss]}, scale", *scales], rows))
+        tables.append(table([f"{LOSSES[loss]}, scale", *scales], rows))
     return "\n\n".join(tables)
 
 
@@ -223,7 +221,7 @@ def _classes(ending: str = "") -> str:
             cells += [value(summary(name).loc[variant]), gain(summary(name).loc[f"{variant}+see"])]
         rows.append(cells)
     columns = (column for size in SIZES for column in (f"{size} dimensions", "SEE adds"))
-    return _table(["training classes", *columns], rows)
+    return table(["training classes", *columns], rows)
 
 
 # --------------------------------------------------------------------------------- speed
@@ -241,12 +239,12 @@ def _steps() -> str:
         for against, name in {"plain-big": f"{batch}, {dim}, {classes:,}", "bare": ""}.items():
             ratios = of_size.query("against == @against").set_index("loss")["ratio"]
             rows.append([name, f"against {against}", *(f"{ratios[loss]:.2f}" for loss in first)])
-    return _table(["B, D, C", "", *first], rows)
+    return table(["B, D, C", "", *first], rows)
 
 
 def _other_losses() -> str:
     steps = _speed().query("what == 'PS step' and C == 11318 and against == 'plain-big'")[4:]
-    return _table(steps["loss"], [[f"{ratio:.2f}" for ratio in steps["ratio"]]])
+    return table(steps["loss"], [[f"{ratio:.2f}" for ratio in steps["ratio"]]])
 
 
 def _rows() -> str:
@@ -256,7 +254,7 @@ def _rows() -> str:
         [name, f"{row.ours:.2f} ms", f"{row.theirs:.1f} ms", f"{1 / row.ratio:.0f} times"]
         for name, row in zip(names, made.itertuples(), strict=True)
     ]
-    return _table(["", "ours", "per-row", "faster"], rows)
+    return table(["", "ours", "per-row", "faster"], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -272,6 +270,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed_steps": _steps,
     "speed_losses": _other_losses,
     "speed_rows": _rows,
+    "augmenters": augmenters.overview,
+    "methods_of_readme": partial(augmenters.methods, "docs/augmenters/"),
+    "methods_of_home": partial(augmenters.methods, "augmenters/"),
+    **{public.__name__: partial(augmenters.head, public) for public in augmenters.AUGMENTERS},
 }
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from .synthetic_batch import Mixture, SyntheticBatch
 
 
 class ProxySynthesis(BaseAugmenter):
-    r"""Mixes pairs of rows of different classes to rows of new classes, and their proxies alike.
+    r"""Interpolates pairs of embeddings of different classes, and their proxies, to new classes.
 
     For pairs (i, j) of rows with different labels, with one :math:`\lambda \sim
     \mathrm{Beta}(\alpha, \alpha)` for the batch,

@@ -17,8 +17,7 @@ from .synthetic_batch import SyntheticBatch
 
 
 class SphericalEmbeddingExpansion(BaseAugmenter):
-    r"""Expands embeddings to the other vertices of a regular simplex around the proxy of their
-    class.
+    r"""Expands each embedding to a regular simplex around the proxy of its class.
 
     For a unit embedding z with the unit proxy w of its class,
 

@@ -12,7 +12,7 @@ from .synthetic_batch import SyntheticBatch
 
 
 class SymmetricalSynthesis(BaseAugmenter):
-    r"""Reflects each row about another row of its class.
+    r"""Reflects each embedding about another embedding of its class.
 
     With b a row, a the other one and N(v) = v / ||v||,
 

@@ -3,9 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cases import CLOSE, assert_same_gradients, draw_batch, draw_proxies
+from cases import assert_same_batch, assert_same_gradients_of_batches, draw_batch, draw_proxies
 from pml_synthesis import ProxySynthesis
-from reference import proxy_synthesis
+from reference import synthesize
 
 
 @pytest.mark.parametrize("order", ["random", "sorted", "balanced", "dominated"])
@@ -16,17 +16,9 @@ def test_equals_the_reference(order, mu, shape, seed):
     x, y = draw_batch(seed, order=order)
     p = draw_proxies(seed, *shape)
     augmenter = ProxySynthesis(alpha=0.7, mu=mu, seed=seed)
-    rows, labels, proxies, source = proxy_synthesis(x, y, p, 0.7, mu, augmenter._generator())
-    batch = augmenter(x, y, p)
-    assert torch.equal(batch.labels, labels)
-    assert torch.equal(batch.source, source)
-    torch.testing.assert_close(batch.embeddings, rows, **CLOSE)
-    torch.testing.assert_close(batch.proxies, proxies, **CLOSE)
-
-    weights = torch.randn_like(rows), torch.randn_like(proxies)
-    ours = (batch.embeddings * weights[0]).sum() + (batch.proxies * weights[1]).sum()
-    theirs = (rows * weights[0]).sum() + (proxies * weights[1]).sum()
-    assert_same_gradients(ours, theirs, [x, p])
+    expected, batch = synthesize(augmenter, x, y, p), augmenter(x, y, p)
+    assert_same_batch(batch, expected)
+    assert_same_gradients_of_batches(batch, expected, [x, p])
 
 
 @settings(max_examples=100, deadline=None)

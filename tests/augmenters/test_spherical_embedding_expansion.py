@@ -3,10 +3,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cases import CLOSE, assert_same_gradients, draw_batch, draw_proxies
+from cases import assert_same_batch, assert_same_gradients_of_batches, draw_batch, draw_proxies
 from pml_synthesis import SphericalEmbeddingExpansion
 from pml_synthesis.schedules import CosineSchedule
-from reference import spherical_embedding_expansion
+from reference import synthesize
 
 
 @pytest.mark.parametrize("order", ["random", "sorted"])
@@ -18,19 +18,11 @@ def test_equals_the_reference(order, fraction, detach, num_expansions, shape):
     x, y = draw_batch(num_expansions, order=order)
     p = draw_proxies(num_expansions, *shape)
     augmenter = SphericalEmbeddingExpansion(num_expansions, fraction, detach, seed=1)
-    rows, labels, source = spherical_embedding_expansion(
-        x, y, p, num_expansions, fraction, detach, augmenter._generator()
-    )
-    batch = augmenter(x, y, p)
-    assert torch.equal(batch.labels, labels)
-    assert torch.equal(batch.source, source)
-    torch.testing.assert_close(batch.embeddings, rows, **CLOSE)
-    assert batch.proxies.shape == (0, *shape[1:])
+    expected, batch = synthesize(augmenter, x, y, p), augmenter(x, y, p)
+    assert_same_batch(batch, expected)
     assert batch.embeddings.requires_grad is not detach
     if not detach:
-        weights = torch.randn_like(rows)
-        ours, theirs = (batch.embeddings * weights).sum(), (rows * weights).sum()
-        assert_same_gradients(ours, theirs, [x, p])
+        assert_same_gradients_of_batches(batch, expected, [x, p])
 
 
 @settings(max_examples=50, deadline=None)

@@ -5,9 +5,16 @@ from hypothesis import strategies as st
 from pytorch_metric_learning import losses, miners, samplers, trainers
 from torch.nn.functional import cosine_similarity
 
-from cases import CLOSE, NUM_CLASSES, assert_same_gradients, draw_batch
+from cases import (
+    CLOSE,
+    NUM_CLASSES,
+    assert_same_batch,
+    assert_same_gradients,
+    assert_same_gradients_of_batches,
+    draw_batch,
+)
 from pml_synthesis import SymmetricalSynthesis, SynthesisLoss
-from reference import symmetrical_synthesis
+from reference import synthesize
 
 PAIR_LOSSES = [losses.ContrastiveLoss, losses.MultiSimilarityLoss, losses.TripletMarginLoss]
 
@@ -25,14 +32,10 @@ def axes_of(batch, x, y):
 def test_equals_the_reference(order, seed):
     x, y = draw_batch(seed, order=order)
     augmenter = SymmetricalSynthesis(seed=seed)
-    rows, labels, source = symmetrical_synthesis(x, y, augmenter._generator())
-    batch = augmenter(x, y)
-    assert torch.equal(batch.labels, labels)
-    assert torch.equal(batch.source, source)
+    expected, batch = synthesize(augmenter, x, y), augmenter(x, y)
     assert batch.num_new_classes == 0
-    torch.testing.assert_close(batch.embeddings, rows, **CLOSE)
-    weights = torch.randn_like(rows)
-    assert_same_gradients((batch.embeddings * weights).sum(), (rows * weights).sum(), [x])
+    assert_same_batch(batch, expected)
+    assert_same_gradients_of_batches(batch, expected, [x])
 
 
 @settings(max_examples=100, deadline=None)
@@ -89,9 +92,9 @@ def test_statistics_and_repr():
 def test_joins_the_batch_of_a_pair_loss(loss_class):
     x, y = draw_batch(0)
     augmenter = SymmetricalSynthesis(seed=1)
-    rows, labels, source = symmetrical_synthesis(x, y, augmenter._generator())
+    made = synthesize(augmenter, x, y)
     value = SynthesisLoss(loss_class(), augmenter)(x, y)
-    expected = loss_class()(torch.cat([x, rows]), torch.cat([y, labels]))
+    expected = loss_class()(torch.cat([x, made.embeddings]), torch.cat([y, made.labels]))
     torch.testing.assert_close(value, expected, **CLOSE)
     assert_same_gradients(value, expected, [x])
 
@@ -105,8 +108,8 @@ def test_a_mined_tuple_is_repeated_with_the_reflected_row_as_anchor(loss_class, 
     y[0] = NUM_CLASSES  # Alone: it can be an anchor, and nothing is made of it.
     tuples = mine(x, y)
     augmenter = SymmetricalSynthesis(seed=1)
-    rows, labels, source = symmetrical_synthesis(x, y, augmenter._generator())
-    position = {row: len(y) + made for made, row in enumerate(source.tolist())}
+    batch = synthesize(augmenter, x, y)
+    position = {row: len(y) + made for made, row in enumerate(batch.source.tolist())}
 
     def repeated(anchors, *others):
         again = [k for k, anchor in enumerate(anchors.tolist()) if anchor in position]
@@ -118,7 +121,7 @@ def test_a_mined_tuple_is_repeated_with_the_reflected_row_as_anchor(loss_class, 
         expected_tuples = repeated(*tuples)
     else:
         expected_tuples = repeated(*tuples[:2]) + repeated(*tuples[2:])
-    joined = torch.cat([x, rows]), torch.cat([y, labels])
+    joined = torch.cat([x, batch.embeddings]), torch.cat([y, batch.labels])
     value = SynthesisLoss(loss_class(), augmenter)(x, y, tuples)
     torch.testing.assert_close(value, loss_class()(*joined, expected_tuples), **CLOSE)
     assert len(expected_tuples[0]) > len(tuples[0])

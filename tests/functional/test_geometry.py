@@ -15,7 +15,8 @@ from pml_synthesis.functional import (
     spherical_expansion,
 )
 from pml_synthesis.functional.precision import finest_dtype, working_dtype
-from reference import complete, expand, simplex
+from reference.simplex import simplex
+from reference.spherical_embedding_expansion import complete, expand
 
 seeds = st.integers(0, 10_000)
 

@@ -1,19 +1,22 @@
-"""Slow, readable versions of the methods, written from their equations, one row at a time."""
+"""Slow, readable versions of the methods, written from their equations, one row at a time.
 
-from .joined_loss import joined_loss, synthesize, synthetic_loss, synthetic_parts
-from .proxy_synthesis import proxy_synthesis
-from .simplex import simplex
-from .spherical_embedding_expansion import complete, expand, spherical_embedding_expansion
-from .symmetrical_synthesis import symmetrical_synthesis
+The module of a method is named like the module of its augmenter, and has
+
+    EXAMPLES      {name: arguments} of the augmenters that the tests run over, small ones. Arguments
+                  called `num_classes` and `embedding_size` are left out: each test fills them in.
+    synthesize    what the augmenter makes, a SyntheticBatch, from (augmenter, embeddings, labels,
+                  proxies, generator); of the augmenter it reads the options, and the memory.
+"""
+
+from .joined_loss import joined_loss, synthetic_loss, synthetic_parts
+from .methods import PUBLIC_AUGMENTERS, build, module_name, reference_of, synthesize
 
 __all__ = [
-    "complete",
-    "expand",
+    "PUBLIC_AUGMENTERS",
+    "build",
     "joined_loss",
-    "proxy_synthesis",
-    "simplex",
-    "spherical_embedding_expansion",
-    "symmetrical_synthesis",
+    "module_name",
+    "reference_of",
     "synthesize",
     "synthetic_loss",
     "synthetic_parts",

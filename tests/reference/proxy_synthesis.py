@@ -6,11 +6,16 @@ from fractions import Fraction
 
 import torch
 
+from pml_synthesis import SyntheticBatch
+
 from .order import in_order, unit
 
+EXAMPLES = {"mu 1": {}, "mu 1.5": {"mu": 1.5}}
 
-def proxy_synthesis(embeddings, labels, proxies, alpha, mu, generator):
-    """Return (rows, their labels, new proxies, their sources), all draws taken from a generator."""
+
+def synthesize(ps, embeddings, labels, proxies, generator):
+    """Return the synthetic batch, all draws taken from a generator."""
+    alpha, mu = ps.alpha, ps.mu
     batch_size, dim = embeddings.shape
     draws = random.Random(int(torch.randint(2**62, (), generator=generator)))
     lambda_ = draws.betavariate(alpha, alpha)
@@ -42,7 +47,7 @@ def proxy_synthesis(embeddings, labels, proxies, alpha, mu, generator):
             for p, q in zip(centers_a, centers_b, strict=True)
         ]
         new_proxies.append(torch.stack(centers).reshape(proxies.shape[1:]))
-    return (
+    return SyntheticBatch(
         torch.stack(rows),
         torch.tensor(new_labels),
         torch.stack(new_proxies),

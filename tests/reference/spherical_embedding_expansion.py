@@ -2,14 +2,20 @@
 
 import torch
 
+from pml_synthesis import SyntheticBatch
+
 from .order import in_order, unit
 from .simplex import simplex
 
+EXAMPLES = {
+    "detached": {"num_expansions": 3, "fraction": 0.5},
+    "with gradient": {"num_expansions": 3, "fraction": 1.0, "detach": False},
+}
 
-def spherical_embedding_expansion(
-    embeddings, labels, proxies, num_expansions, fraction, detach, generator
-):
-    """Return (rows, their labels, their sources), all draws taken from a generator."""
+
+def synthesize(see, embeddings, labels, proxies, generator):
+    """Return the synthetic batch, all draws taken from a generator."""
+    num_expansions, fraction, detach = see.num_expansions, see.fraction, see.detach
     batch_size, dim = embeddings.shape
     direction = torch.randn(dim, dtype=torch.float64, generator=generator)
     gaussian = torch.randn(dim - 2, num_expansions - 1, dtype=torch.float64, generator=generator)
@@ -30,7 +36,7 @@ def spherical_embedding_expansion(
             z, w = z.detach(), w.detach()
         rows += expand(z, w, frame, sign)
         sources += [row] * num_expansions
-    return torch.stack(rows), labels[sources], torch.tensor(sources)
+    return SyntheticBatch(torch.stack(rows), labels[sources], proxies[:0], torch.tensor(sources))
 
 
 def expand(embedding, proxy, frame, sign):

@@ -2,11 +2,15 @@
 
 import torch
 
+from pml_synthesis import SyntheticBatch
+
 from .order import in_order, unit
 
+EXAMPLES = {"reflected": {}}
 
-def symmetrical_synthesis(embeddings, labels, generator):
-    """Return (rows, their labels, their sources), all draws taken from a generator."""
+
+def synthesize(_, embeddings, labels, proxies, generator):
+    """Return the synthetic batch, all draws taken from a generator."""
     batch_size, dim = embeddings.shape
     direction = torch.randn(dim, dtype=torch.float64, generator=generator)
     draws = torch.randint(2**62, (batch_size,), generator=generator).tolist()
@@ -24,4 +28,6 @@ def symmetrical_synthesis(embeddings, labels, generator):
         foot = (a @ b) * a
         rows.append((2 * foot - b)[None])
         sources.append(row)
-    return torch.cat(rows), labels[sources], torch.tensor(sources, dtype=torch.int64)
+    new_proxies = (embeddings if proxies is None else proxies)[:0]
+    sources = torch.tensor(sources, dtype=torch.int64)
+    return SyntheticBatch(torch.cat(rows), labels[sources], new_proxies, sources)
