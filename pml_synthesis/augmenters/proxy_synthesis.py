@@ -84,14 +84,17 @@ class ProxySynthesis(BaseAugmenter):
         num_classes, device = len(proxies), embeddings.device
         weight = _draw_beta(self.alpha, generator)
         direction = torch.randn(embeddings.shape[1], dtype=torch.float64, generator=generator)
-        sorted_labels = host_labels.sort().values
-        present, ranks = torch.unique_consecutive(sorted_labels, return_inverse=True)
-        pairs = self._draw_pairs(ranks, len(present), generator)
+        present, class_index = torch.unique_consecutive(
+            host_labels.sort().values, return_inverse=True
+        )
+        pairs = self._draw_pairs(class_index, len(present), generator)
 
         # Which classes meet is known on the host; which of their rows, where the embeddings are.
-        met, other = ranks[pairs]
-        codes, new_class = torch.unique(met * len(present) + other, return_inverse=True)
-        class_pairs = torch.stack([codes // len(present), codes % len(present)])
+        first_class, second_class = class_index[pairs]
+        pair_id, new_class = torch.unique(
+            first_class * len(present) + second_class, return_inverse=True
+        )
+        class_pairs = torch.stack([pair_id // len(present), pair_id % len(present)])
         to_mix = torch.stack([*pairs, new_class]).to(device)
         pairs, new_class = to_mix[:2], to_mix[2]
         order = row_order(embeddings, labels, direction)
@@ -113,17 +116,19 @@ class ProxySynthesis(BaseAugmenter):
             class_mixture=class_mixture,
         )
 
-    def _draw_pairs(self, ranks: Tensor, num_present: int, generator: Generator) -> Tensor:
+    def _draw_pairs(self, class_index: Tensor, num_present: int, generator: Generator) -> Tensor:
         """Draw int(mu B) pairs, or as many as there are: positions in the sorted batch, [2, M].
 
-        The ranks are those of the classes in the batch, for each row of it, in ascending order.
+        `class_index` counts the classes of the batch, in ascending order: that of each embedding.
         """
+        batch_size = len(class_index)
         # 0.29 * 100 is 28.999999999999996.
-        missing = int(self.mu * len(ranks) + 1e-9)
+        missing = int(self.mu * batch_size + 1e-9)
         chosen = []
         for _ in range(math.ceil(self.mu)):
-            class_order = torch.randperm(num_present, generator=generator)
-            pairs = class_distinct_pairs(ranks, class_order)
+            class_places = torch.randperm(num_present, generator=generator)
+            member_order = torch.randperm(batch_size, generator=generator)
+            pairs = class_distinct_pairs(class_index, class_places, member_order)
             if pairs.shape[1] > missing:
                 kept = torch.randperm(pairs.shape[1], generator=generator)[:missing]
                 pairs = pairs[:, kept]
