@@ -92,6 +92,25 @@ def test_lambda_follows_the_beta_distribution():
     assert weights.var().item() == pytest.approx(1 / (4 * 1.8), abs=0.01)
 
 
+@pytest.mark.parametrize("dim", [4, 16])
+def test_partners_deviate_from_their_classes_independently(dim):
+    # The cosine of two deviations is on the average that of all pairs of members of two classes.
+    generator = torch.Generator().manual_seed(0)
+    y, p = torch.arange(4).repeat_interleave(16), torch.eye(4, dim)
+    deviations = torch.randn(64, dim, generator=generator)
+    x = 10 * p[y] + deviations
+    cosines = torch.nn.functional.normalize(deviations)
+    cosines = cosines @ cosines.T
+    of_partners = []
+    for seed in range(200):
+        batch = ProxySynthesis(seed=seed)(x, y, p)
+        rows, partners = batch.row_mixture.members[batch.row_mixture.pairs]
+        of_partners.append(cosines[rows, partners])
+    of_all = cosines[y.unsqueeze(1) != y].mean().item()
+    # The mean has a standard deviation of 0.005 in 4 dimensions and 0.0025 in 16.
+    assert torch.cat(of_partners).mean().item() == pytest.approx(of_all, abs=0.02)
+
+
 def test_mu_below_one_keeps_a_random_part():
     x, y, p = torch.randn(10, 4), torch.arange(10), torch.randn(10, 4)
     augmenter = ProxySynthesis(mu=0.3, seed=0)
