@@ -50,9 +50,7 @@ def test_partner_is_r_plus_one_times_c_further_on():
     # Three classes of 2, laid out as 8, 3, 5, the second member of 3 before the first: positions
     # 4 5 | 1 0 | 2 3, and shifts by 2 and by 4.
     labels = torch.tensor([3, 3, 5, 5, 8, 8])
-    pairs = class_distinct_pairs(
-        labels, torch.tensor([1, 2, 0]), torch.tensor([4, 2, 1, 3, 0, 5])
-    )
+    pairs = class_distinct_pairs(labels, torch.tensor([1, 2, 0]), torch.tensor([4, 2, 1, 3, 0, 5]))
     assert pairs.T.tolist() == [[4, 1], [5, 3], [1, 2], [0, 5], [2, 4], [3, 0]]
 
 
