@@ -18,31 +18,36 @@ from .synthetic_batch import Mixture, SyntheticBatch
 
 
 class ProxySynthesis(BaseAugmenter):
-    r"""Mixes pairs of rows of different classes to rows of new classes, and their proxies alike.
+    r"""Interpolates pairs of embeddings of different classes, and their proxies, into synthetic
+    classes.
 
-    For pairs (i, j) of rows with different labels, with one :math:`\lambda \sim
+    For pairs (i, j) of embeddings with different labels, with one :math:`\lambda \sim
     \mathrm{Beta}(\alpha, \alpha)` for the batch,
 
     .. math::
         \tilde x_i = N(\lambda N(x_i) + (1 - \lambda) N(x_j)), \qquad
         \tilde p = N(\lambda N(p_{y_i}) + (1 - \lambda) N(p_{y_j}))
 
-    Each ordered pair of classes is one new class with one proxy, however many rows it has. Classes
-    of several centres are mixed centre by centre. Gradients reach embeddings and proxies. Rows are
-    paired at random over classes, whatever the order of the batch; where one class fills more than
-    half of it there are fewer pairs, and none where there is but one class.
+    Each ordered pair of classes is one new class with one proxy, however many embeddings it has.
+    Classes of several centres are mixed centre by centre. Gradients reach embeddings and proxies.
+    Embeddings are paired at random over classes and within them, whatever the order of the batch;
+    if one class fills more than half of it there are fewer pairs, and none if there is but one
+    class. Where :math:`\lambda` is 1/2 up to the precision of the embeddings, it is moved by as
+    much, so that no two opposite vectors cancel.
 
     Args:
         alpha: of the Beta distribution, positive. The smaller, the closer the new classes lie to
             one of the two.
-        mu: the number of synthetic rows is the integer part of mu B, at most. Above 1, rows are
-            paired again with fresh partners; below, a random part of the pairs is kept.
+        mu: the number of synthetic embeddings is the integer part of mu B, at most. Above 1,
+            embeddings are paired again with fresh partners; below, a random part of the pairs is
+            kept. At most 1,000: a batch has at most B (B - 1) ordered pairs, so that they repeat
+            above mu = B - 1.
         seed: see :class:`BaseAugmenter`.
         collect_stats: see :class:`BaseAugmenter`. Records `mixing_weight` (lambda), `num_rows` and
             `num_classes`.
 
     Raises:
-        ValueError: if `alpha` is not positive or `mu` is negative.
+        ValueError: if `alpha` is not positive or `mu` not between 0 and 1,000.
 
     Source: Gu, Ko, Kim, "Proxy Synthesis: Learning with Synthetic Classes for Deep Metric
     Learning", AAAI 2021, arXiv 2103.15454.
@@ -64,7 +69,7 @@ class ProxySynthesis(BaseAugmenter):
     ) -> None:
         super().__init__(seed=seed, collect_stats=collect_stats)
         expect(is_number(alpha) and alpha > 0, "alpha", "a positive number", alpha)
-        expect(is_number(mu) and mu >= 0, "mu", "a number of at least 0", mu)
+        expect(is_number(mu) and 0 <= mu <= 1000, "mu", "a number between 0 and 1,000", mu)
         self.alpha = alpha
         self.mu = mu
         self.add_to_recordable_attributes(
@@ -79,10 +84,10 @@ class ProxySynthesis(BaseAugmenter):
         host_labels: Tensor,
         generator: Generator,
     ) -> SyntheticBatch:
-        """Mix rows and proxies; see :meth:`BaseAugmenter.synthesize`."""
+        """Mix embeddings and proxies; see :meth:`BaseAugmenter.synthesize`."""
         assert proxies is not None
         num_classes, device = len(proxies), embeddings.device
-        weight = _draw_beta(self.alpha, generator)
+        weight = _apart_from_half(_draw_beta(self.alpha, generator), embeddings, proxies)
         direction = torch.randn(embeddings.shape[1], dtype=torch.float64, generator=generator)
         present, class_index = torch.unique_consecutive(
             host_labels.sort().values, return_inverse=True
@@ -155,6 +160,12 @@ def _select(vectors: Tensor, members: Tensor) -> Tensor:
         # A transposed weight: in its layout, so that its gradient is in it too.
         return vectors.T.index_select(1, members).T.contiguous()
     return vectors.index_select(0, members)
+
+
+def _apart_from_half(weight: float, *vectors: Tensor) -> float:
+    """Keep a mix of any two unit vectors, which is at least |1 - 2 lambda| long, above rounding."""
+    shortest = 4 * max(torch.finfo(part.dtype).eps for part in vectors)
+    return 0.5 + math.copysign(max(abs(weight - 0.5), shortest / 2), weight - 0.5)
 
 
 def _draw_beta(alpha: float, generator: Generator) -> float:
