@@ -51,7 +51,7 @@ def proxy_synthesis(embeddings, labels, proxies, alpha, mu, generator):
 
 
 def pairing(order, labels, generator):
-    """Pair each row with the one (r + 1) c further on, classes and their members laid out at random."""
+    """Pair each row with the one (r + 1) c further on, classes and members laid out at random."""
     classes = sorted({int(label) for label in labels})
     places = dict(zip(classes, torch.randperm(len(classes), generator=generator), strict=True))
     shuffled = [order[k] for k in torch.randperm(len(order), generator=generator)]
