@@ -28,12 +28,14 @@ from pml_synthesis import (
     register_proxies,
 )
 from pml_synthesis.functional import (
-    interpolate,
+    mix_units,
     random_frame,
     random_signs,
     row_order,
     spherical_expansion,
 )
+from pml_synthesis.functional.precision import working_dtype
+from pml_synthesis.functional.unit_vectors import unit
 from pml_synthesis.losses.proxy_bindings import _BINDINGS
 from pml_synthesis.schedules import CosineSchedule
 
@@ -205,8 +207,9 @@ def test_functions_keep_what_is_not_finite_to_its_row(batch, size, weight, seed)
     assert y[order].tolist() == y.sort().values.tolist()
 
     finite = x.isfinite().all(dim=1)
-    mixed = interpolate(x, p[y], weight)
-    assert mixed.dtype == x.dtype and mixed[finite].isfinite().all()
+    dtype = working_dtype(x)
+    mixed, _ = mix_units(unit(x.to(dtype)), unit(p[y].to(dtype)), weight)
+    assert mixed[finite].isfinite().all()
     assert not mixed[~finite].isfinite().all(dim=1).any()
     if size < dim:
         frame, signs = random_frame(size - 1, dim - 2, draws), random_signs(len(x), dim, draws)
@@ -257,7 +260,7 @@ class UsersLoss(losses.ProxyNCALoss):
 
 ARGUMENTS = {
     "alpha": (ProxySynthesis, lambda v: number(v) and v > 0),
-    "mu": (ProxySynthesis, lambda v: number(v) and v >= 0),
+    "mu": (ProxySynthesis, lambda v: number(v) and 0 <= v <= 1000),
     "seed": (ProxySynthesis, lambda v: v is None or (integer(v) and 0 <= v < 2**64)),
     "num_expansions": (SphericalEmbeddingExpansion, lambda v: integer(v) and v >= 1),
     "fraction": (

@@ -20,29 +20,33 @@ from .synthetic_batch import Mixture, SyntheticBatch
 class ProxySynthesis(BaseAugmenter):
     r"""Interpolates pairs of embeddings of different classes, and their proxies, to new classes.
 
-    For pairs (i, j) of rows with different labels, with one :math:`\lambda \sim
+    For pairs (i, j) of embeddings with different labels, with one :math:`\lambda \sim
     \mathrm{Beta}(\alpha, \alpha)` for the batch,
 
     .. math::
         \tilde x_i = N(\lambda N(x_i) + (1 - \lambda) N(x_j)), \qquad
         \tilde p = N(\lambda N(p_{y_i}) + (1 - \lambda) N(p_{y_j}))
 
-    Each ordered pair of classes is one new class with one proxy, however many rows it has. Classes
-    of several centres are mixed centre by centre. Gradients reach embeddings and proxies. Rows are
-    paired at random over classes, whatever the order of the batch; where one class fills more than
-    half of it there are fewer pairs, and none where there is but one class.
+    Each ordered pair of classes is one new class with one proxy, however many embeddings it has.
+    Classes of several centres are mixed centre by centre. Gradients reach embeddings and proxies.
+    Embeddings are paired at random over classes and within them, whatever the order of the batch;
+    if one class fills more than half of it there are fewer pairs, and none if there is but one
+    class. Where :math:`\lambda` is 1/2 up to the precision of the embeddings, it is moved by as
+    much, so that no two opposite vectors cancel.
 
     Args:
         alpha: of the Beta distribution, positive. The smaller, the closer the new classes lie to
             one of the two.
-        mu: the number of synthetic rows is the integer part of mu B, at most. Above 1, rows are
-            paired again with fresh partners; below, a random part of the pairs is kept.
+        mu: the number of synthetic embeddings is the integer part of mu B, at most. Above 1,
+            embeddings are paired again with fresh partners; below, a random part of the pairs is
+            kept. At most 1,000: a batch has at most B (B - 1) ordered pairs, so that they repeat
+            above mu = B - 1.
         seed: see :class:`BaseAugmenter`.
         collect_stats: see :class:`BaseAugmenter`. Records `mixing_weight` (lambda), `num_rows` and
             `num_classes`.
 
     Raises:
-        ValueError: if `alpha` is not positive or `mu` is negative.
+        ValueError: if `alpha` is not positive or `mu` not between 0 and 1,000.
 
     Source: Gu, Ko, Kim, "Proxy Synthesis: Learning with Synthetic Classes for Deep Metric
     Learning", AAAI 2021, arXiv 2103.15454.
@@ -64,7 +68,7 @@ class ProxySynthesis(BaseAugmenter):
     ) -> None:
         super().__init__(seed=seed, collect_stats=collect_stats)
         expect(is_number(alpha) and alpha > 0, "alpha", "a positive number", alpha)
-        expect(is_number(mu) and mu >= 0, "mu", "a number of at least 0", mu)
+        expect(is_number(mu) and 0 <= mu <= 1000, "mu", "a number between 0 and 1,000", mu)
         self.alpha = alpha
         self.mu = mu
         self.add_to_recordable_attributes(
@@ -72,20 +76,23 @@ class ProxySynthesis(BaseAugmenter):
         )
 
     def synthesize(self, batch: RealBatch, generator: Generator) -> SyntheticBatch:
-        """Mix rows and proxies; see :meth:`BaseAugmenter.synthesize`."""
+        """Mix embeddings and proxies; see :meth:`BaseAugmenter.synthesize`."""
         embeddings, labels, proxies = batch.embeddings, batch.labels, batch.proxies
         assert proxies is not None
         num_classes, device = len(proxies), embeddings.device
-        weight = _draw_beta(self.alpha, generator)
+        weight = _apart_from_half(_draw_beta(self.alpha, generator), batch.dtype)
         direction = torch.randn(embeddings.shape[1], dtype=torch.float64, generator=generator)
-        sorted_labels = batch.host_labels.sort().values
-        present, ranks = torch.unique_consecutive(sorted_labels, return_inverse=True)
-        pairs = self._draw_pairs(ranks, len(present), generator)
+        present, class_index = torch.unique_consecutive(
+            batch.host_labels.sort().values, return_inverse=True
+        )
+        pairs = self._draw_pairs(class_index, len(present), generator)
 
         # Which classes meet is known on the host; which of their rows, where the embeddings are.
-        met, other = ranks[pairs]
-        codes, new_class = torch.unique(met * len(present) + other, return_inverse=True)
-        class_pairs = torch.stack([codes // len(present), codes % len(present)])
+        first_class, second_class = class_index[pairs]
+        pair_id, new_class = torch.unique(
+            first_class * len(present) + second_class, return_inverse=True
+        )
+        class_pairs = torch.stack([pair_id // len(present), pair_id % len(present)])
         to_mix = torch.stack([*pairs, new_class]).to(device)
         pairs, new_class = to_mix[:2], to_mix[2]
         order = row_order(embeddings, labels, direction)
@@ -107,17 +114,19 @@ class ProxySynthesis(BaseAugmenter):
             class_mixture=class_mixture,
         )
 
-    def _draw_pairs(self, ranks: Tensor, num_present: int, generator: Generator) -> Tensor:
+    def _draw_pairs(self, class_index: Tensor, num_present: int, generator: Generator) -> Tensor:
         """Draw int(mu B) pairs, or as many as there are: positions in the sorted batch, [2, M].
 
-        The ranks are those of the classes in the batch, for each row of it, in ascending order.
+        `class_index` counts the classes of the batch, in ascending order: that of each embedding.
         """
+        batch_size = len(class_index)
         # 0.29 * 100 is 28.999999999999996.
-        missing = int(self.mu * len(ranks) + 1e-9)
+        missing = int(self.mu * batch_size + 1e-9)
         chosen = []
         for _ in range(math.ceil(self.mu)):
-            class_order = torch.randperm(num_present, generator=generator)
-            pairs = class_distinct_pairs(ranks, class_order)
+            class_places = torch.randperm(num_present, generator=generator)
+            member_order = torch.randperm(batch_size, generator=generator)
+            pairs = class_distinct_pairs(class_index, class_places, member_order)
             if pairs.shape[1] > missing:
                 kept = torch.randperm(pairs.shape[1], generator=generator)[:missing]
                 pairs = pairs[:, kept]
@@ -140,6 +149,12 @@ def _select(vectors: Tensor, members: Tensor) -> Tensor:
         # A transposed weight: in its layout, so that its gradient is in it too.
         return vectors.T.index_select(1, members).T.contiguous()
     return vectors.index_select(0, members)
+
+
+def _apart_from_half(weight: float, dtype: torch.dtype) -> float:
+    """Keep a mix of any two unit vectors, which is at least |1 - 2 lambda| long, above rounding."""
+    shortest = 4 * torch.finfo(dtype).eps
+    return 0.5 + math.copysign(max(abs(weight - 0.5), shortest / 2), weight - 0.5)
 
 
 def _draw_beta(alpha: float, generator: Generator) -> float:

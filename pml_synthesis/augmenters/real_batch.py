@@ -21,6 +21,8 @@ class RealBatch:
         labels: int64, [B], on the device of `embeddings`, from 0 to C - 1.
         proxies: [C, D], or [C, K, D] where a class has K centres, or None where there are none.
         host_labels: the labels once more, on the host: work on them waits for no accelerator.
+        dtype: the least precise one of the given embeddings and proxies, those here being in
+            float32 at least where an augmenter sees them.
 
     Example:
         >>> batch = RealBatch.of(torch.randn(4, 8), torch.tensor([0, 0, 1, 1]))
@@ -32,6 +34,7 @@ class RealBatch:
     labels: Tensor
     proxies: Tensor | None
     host_labels: Tensor
+    dtype: torch.dtype
 
     @classmethod
     def of(
@@ -53,7 +56,9 @@ class RealBatch:
         if proxies is not None:
             proxies = proxies.to(device)
         on_device = host_labels if device.type == "cpu" else labels.to(device, torch.int64)
-        return cls(embeddings, on_device, proxies, host_labels)
+        given = [embeddings] if proxies is None else [embeddings, proxies]
+        dtype = max((part.dtype for part in given), key=lambda dtype: torch.finfo(dtype).eps)
+        return cls(embeddings, on_device, proxies, host_labels, dtype)
 
     def __len__(self) -> int:
         """Return B, the number of embeddings."""

@@ -1,9 +1,9 @@
 """The geometry as pure functions of (tensors, draws)."""
 
 from .expansion import spherical_expansion
-from .interpolation import interpolate, mix_units
+from .interpolation import mix_units
 from .ordering import row_order
-from .orthonormal import orthonormal_completion, random_frame, random_signs
+from .orthonormal import random_frame, random_signs
 from .pairing import class_distinct_pairs, class_sharing_pairs
 from .reflection import reflect
 from .simplex import simplex_vertices
@@ -11,9 +11,7 @@ from .simplex import simplex_vertices
 __all__ = [
     "class_distinct_pairs",
     "class_sharing_pairs",
-    "interpolate",
     "mix_units",
-    "orthonormal_completion",
     "random_frame",
     "random_signs",
     "reflect",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .orthonormal import add_up, beside_two_axes, reflect_twice
+from .orthonormal import add_reflections_, householder_coefficients, pad_first_axes
 from .precision import working_dtype
 from .simplex import simplex_vertices
 from .unit_vectors import unit
@@ -58,14 +58,14 @@ def spherical_expansion(
     # Reflections are linear, so the vertices are mixed once for the batch and then reflected, not
     # reflected and mixed for each row. They are mixed in the dtype of the frame, on its device.
     vertices = simplex_vertices(len(frame) + 1)[1:].to(frame)
-    mixed = beside_two_axes(vertices[:, 1:] @ frame).to(z)
+    mixed = pad_first_axes(vertices[:, 1:] @ frame).to(z)
     signs = signs.to(z)
     directions = torch.stack([w, direction], dim=1)
-    on_axes, on_directions = reflect_twice(mixed, signs, directions)
+    on_axes, on_directions = householder_coefficients(mixed, signs, directions)
 
     radii = radius.unsqueeze(2)
     of_center = cosine + radius * on_directions[:, :, 0]
     of_residual = radius * (vertices[:, 0].to(z) + on_directions[:, :, 1])
     shares = torch.stack([of_center, of_residual], dim=2)
     points = mixed * (radius * signs).unsqueeze(1)
-    return add_up(points, radii * on_axes, shares, directions).to(embeddings.dtype)
+    return add_reflections_(points, radii * on_axes, shares, directions).to(embeddings.dtype)

@@ -58,49 +58,26 @@ _BITS = (torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1
 _SIGNS_OF_BYTE = (1 - 2 * _BITS).to(torch.float32)
 
 
-def orthonormal_completion(first: Tensor, second: Tensor, frame: Tensor, signs: Tensor) -> Tensor:
-    r"""Complete two orthonormal directions by further ones, for each row.
-
-    .. math:: u_2, \dots, u_K \quad\text{orthonormal, and orthogonal to } w \text{ and } u_1
-
-    Two Householder reflections,
-
-    .. math:: H_1: e_0 \mapsto \pm w, \qquad H_2: H_1 e_1 \mapsto \pm u_1, \quad H_2 w = w
-
-    each with the sign that avoids cancellation, carry all that is orthogonal to the first two axes
-    to what is orthogonal to w and u_1. There they carry a frame that is drawn for the batch, with
-    coordinates multiplied by the signs of the row, which keeps all angles and gives each row
-    directions of its own.
-
-    Args:
-        first: w, unit vectors, [B, D].
-        second: u_1, unit vectors orthogonal to w, [B, D].
-        frame: K - 1 orthonormal vectors, [K - 1, D - 2], as by :func:`random_frame`: the draw.
-        signs: +1 or -1, [B, D], as by :func:`random_signs`: the draw.
-
-    Returns:
-        The K - 1 further directions, [B, K - 1, D].
-
-    Example:
-        >>> axes = torch.eye(3)
-        >>> orthonormal_completion(axes[:1], axes[2:], torch.ones(1, 1), torch.ones(1, 3)).abs()
-        tensor([[[0., 1., 0.]]])
-    """
-    vectors = beside_two_axes(frame)
-    directions = torch.stack([first, second], dim=1)
-    on_axes, on_directions = reflect_twice(vectors, signs, directions)
-    return add_up(vectors * signs.unsqueeze(1), on_axes, on_directions, directions)
-
-
-def beside_two_axes(vectors: Tensor) -> Tensor:
+def pad_first_axes(vectors: Tensor) -> Tensor:
     """Give vectors, [N, D - 2], two more coordinates of zero, in front, [N, D]."""
     return functional.pad(vectors, (2, 0))
 
 
-def reflect_twice(vectors: Tensor, signs: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return what the reflections of :func:`orthonormal_completion` add to vectors with signs.
+def householder_coefficients(
+    vectors: Tensor, signs: Tensor, directions: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""Return the coefficients of what two Householder reflections add to vectors with signs.
 
-    With w, u the two directions, x one of the vectors with the signs of the row and
+    The reflections,
+
+    .. math:: H_1: e_0 \mapsto \pm w, \qquad H_2: H_1 e_1 \mapsto \pm u, \quad H_2 w = w
+
+    each with the sign that avoids cancellation, carry all that is orthogonal to the first two axes
+    to what is orthogonal to w and u. There they carry vectors that are drawn for the batch, with
+    coordinates multiplied by the signs of the row, which keeps all angles and gives each row
+    directions of its own.
+
+    With x one of the vectors with the signs of the row and
 
     .. math::
         a = \frac{\pm 1}{1 + |w_0|}, \quad t = a \langle x, w \rangle, \quad b = a w_1, \quad
@@ -115,7 +92,7 @@ def reflect_twice(vectors: Tensor, signs: Tensor, directions: Tensor) -> tuple[T
         directions: w and u, orthonormal, [B, 2, D].
 
     Returns:
-        The shares of the first two axes, and those of the two directions, both [B, N, 2].
+        The coefficients of the first two axes, and those of the two directions, both [B, N, 2].
     """
     along_first, along_second = ((directions * signs.unsqueeze(1)) @ vectors.T).unbind(dim=1)
     w_0, w_1, u_0, u_1 = directions[:, :, :2].flatten(1).split(1, dim=1)
@@ -130,8 +107,10 @@ def reflect_twice(vectors: Tensor, signs: Tensor, directions: Tensor) -> tuple[T
     return on_axes, on_axes * torch.stack([first_sign, second_sign], dim=2)
 
 
-def add_up(vectors: Tensor, on_axes: Tensor, on_directions: Tensor, directions: Tensor) -> Tensor:
-    """Add shares of the first two axes and of two directions to vectors, in place.
+def add_reflections_(
+    vectors: Tensor, on_axes: Tensor, on_directions: Tensor, directions: Tensor
+) -> Tensor:
+    """Add multiples of the first two axes and of two directions to vectors, in place.
 
     Args:
         vectors: [B, N, D].

@@ -1,58 +1,57 @@
-"""Pairs of rows: of two classes always, or of one always."""
+"""Pairs of embeddings: always of two classes, or always of one."""
 
 import torch
 from torch import Tensor
 
 
-def class_distinct_pairs(sorted_labels: Tensor, class_order: Tensor) -> Tensor:
-    r"""Pair the rows of a batch with rows of other classes, without a loop over rows.
+def class_distinct_pairs(
+    sorted_labels: Tensor, class_places: Tensor, member_order: Tensor
+) -> Tensor:
+    r"""Pair the embeddings of a batch with ones of other classes, without a loop over them.
 
-    The classes are laid out one after the other in a random order. With c the size of the largest
-    class and r the rank of a row within its own, the row at position t is paired with the one at
+    The classes are laid out one after the other in a random order, and so are the members of each
+    class. With c the size of the largest class and r the rank of an embedding within its own, the
+    one at position t is paired with the one at
 
     .. math:: t + (r + 1) c \mod B, \quad\text{or, where that is its own class,}\quad t + c \mod B
 
-    and left out where both are. So the rows of a class meet different classes: where all B / c
-    classes have c rows and c < B / c, no ordered pair of classes occurs twice. All rows are paired
-    whenever no class exceeds half of the batch, and otherwise at least twice as many as there are
-    rows outside of that class.
+    and left out where both are. So the members of a class meet different classes: where all B / c
+    classes have c members and c < B / c, no ordered pair of classes occurs twice. Which members of
+    two classes meet is random. All embeddings are paired whenever no class exceeds half of the
+    batch, and otherwise at least twice as many as there are outside of that class.
 
     Args:
         sorted_labels: the labels in ascending order, [B].
-        class_order: a permutation of the G classes of the batch (of their ranks 0 .. G - 1), [G]:
-            the draw.
+        class_places: a permutation, [G]: the places of the G classes of the batch in the layout, in
+            ascending order of their labels: the draw.
+        member_order: a permutation of the positions in `sorted_labels`, [B]: members of a class
+            follow one another as in it: the draw.
 
     Returns:
-        Positions in `sorted_labels`, int64, [2, P]: each row that could be paired, and its partner.
-        P <= B.
+        Positions in `sorted_labels`, int64, [2, P]: each embedding that could be paired, and its
+        partner. P <= B.
 
     Example:
-        >>> class_distinct_pairs(torch.tensor([3, 3, 5, 5, 8, 8]), torch.tensor([0, 1, 2]))
+        >>> labels, in_order = torch.tensor([3, 3, 5, 5, 8, 8]), torch.arange(6)
+        >>> class_distinct_pairs(labels, torch.tensor([0, 1, 2]), in_order)
         tensor([[0, 1, 2, 3, 4, 5],
                 [2, 5, 4, 1, 0, 3]])
     """
     batch_size, device = len(sorted_labels), sorted_labels.device
     if batch_size == 0:
         return torch.empty(2, 0, dtype=torch.int64, device=device)
-    sizes_by_label = torch.unique_consecutive(sorted_labels, return_counts=True)[1]
-    starts_by_label = sizes_by_label.cumsum(0) - sizes_by_label
+    class_index = torch.unique_consecutive(sorted_labels, return_inverse=True)[1]
+    place, in_layout = class_places[class_index][member_order].sort(stable=True)
+    layout = member_order[in_layout]
 
-    sizes = sizes_by_label[class_order]
-    ends = sizes.cumsum(0)
     position = torch.arange(batch_size, device=device)
-    # As repeat_interleave does, which wakes up all threads even for a few numbers.
-    place = torch.searchsorted(ends, position, right=True)
-    classes = class_order[place]
-    rank = position - (ends - sizes)[place]
-
-    largest = sizes.max()
+    rank = position - torch.searchsorted(place, place)
+    largest = rank.max() + 1
     partner = (position + (rank + 1) * largest) % batch_size
     fallback = (position + largest) % batch_size
-    partner = torch.where(classes[partner] == classes, fallback, partner)
-    valid = classes[partner] != classes
-
-    sorted_position = starts_by_label[classes] + rank
-    return torch.stack([sorted_position, sorted_position[partner]])[:, valid]
+    partner = torch.where(place[partner] == place, fallback, partner)
+    valid = place[partner] != place
+    return torch.stack([layout, layout[partner]])[:, valid]
 
 
 def class_sharing_pairs(sorted_labels: Tensor, draws: Tensor) -> Tensor:

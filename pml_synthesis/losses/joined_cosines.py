@@ -1,8 +1,9 @@
 """The fast path: all cosines of a joined call at once, without a copy of the proxies.
 
-A loss that meets its proxies in nothing but its distance can be given the matrix of distances
-instead. Normalisation is part of the product, so that neither unit proxies nor joined ones are ever
-written out; and where the augmenter says that it mixes real rows and classes, so are the cosines.
+If a loss uses its proxies only through its distance, the precomputed distance matrix can replace
+them. Normalisation is part of the product, so that neither unit proxies nor joined ones are ever
+written out; and where the augmenter says that it mixes real embeddings and classes, the cosines are
+mixed instead of computed anew.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from pytorch_metric_learning import distances, losses
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import Module
-from torch.nn.functional import normalize
 
 from ..augmenters import SyntheticBatch
 from ..augmenters.synthetic_batch import Mixture
@@ -33,6 +33,8 @@ _LOSSES = (
     losses.SubCenterArcFaceLoss,
 )
 _EPS = 1e-12  # as in torch.nn.functional.normalize
+# Mixing cosines divides their rounding errors by the norm of the mix.
+_SHORTEST_MIX = 0.1
 
 
 def cosines_suffice(
@@ -47,63 +49,118 @@ def cosines_suffice(
         and (squared or (dot and distance.power == 1))
         and distance.p == 2
         and distance.normalize_embeddings
-        # What it records is of the vectors.
+        # Its statistics need the vectors, not the cosines.
         and not distance.collect_stats
         and weight.dtype == embeddings.dtype in (torch.float32, torch.float64)
     )
 
 
-def joined_cosines(
-    batch: SyntheticBatch, binding: ProxyBinding, weight: Tensor, embeddings: Tensor
-) -> Tensor:
-    """Return the cosines of real and synthetic rows to real and synthetic proxies.
+@dataclass(frozen=True)
+class JoinedCosines:
+    """The cosines of real and synthetic embeddings to real and synthetic proxies.
 
     Args:
-        batch: the synthetic rows and proxies.
+        matrix: the inner products of the normalised vectors, [B + M, (C + E) K], the rows as in
+            (real, synthetic), and the columns likewise.
+        row_norms: the norms of the normalised embeddings, [B + M]: 1, or less where a vector has no
+            direction.
+        column_norms: those of the normalised proxies, [(C + E) K].
+    """
+
+    matrix: Tensor
+    row_norms: Tensor
+    column_norms: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the matrix."""
+        return self.matrix.shape
+
+    def squared_distances(self) -> Tensor:
+        r"""Return :math:`|a|^2 + |b|^2 - 2 \langle a, b \rangle`, [B + M, (C + E) K]."""
+        squares = torch.add(self.column_norms**2, self.matrix, alpha=-2)
+        return squares.add_(self.row_norms.unsqueeze(1) ** 2)
+
+
+def joined_cosines(
+    batch: SyntheticBatch, binding: ProxyBinding, weight: Tensor, embeddings: Tensor
+) -> JoinedCosines:
+    """Compute the cosines of real and synthetic embeddings to real and synthetic proxies.
+
+    Args:
+        batch: the synthetic embeddings and proxies.
         binding: of the loss.
         weight: of the loss, of C K proxies.
-        embeddings: the real rows, [B, D].
-
-    Returns:
-        [B + M, (C + E) K], the rows as in (real, synthetic), and the columns likewise.
+        embeddings: the real ones, [B, D].
     """
-    columns = weight.movedim(binding.class_dim, 1)
+    in_rows, in_columns = _mixes(batch)
+    # Of a batch with mixes, what is not mixed comes first and counts as real.
+    rows = _split_off(embeddings, batch.embeddings, in_rows, dim=0)
+    columns = _split_off(
+        weight.movedim(binding.class_dim, 1), batch.proxies.flatten(0, -2).T, in_columns, dim=1
+    )
     # Autocast would compute the products in half precision.
     with torch.autocast(embeddings.device.type, enabled=False):
-        if batch.row_mixture is None or batch.class_mixture is None:
-            rows = normalize(torch.cat([embeddings, batch.embeddings]))
-            new_columns = batch.proxies.flatten(0, -2).T
-            return torch.cat([_cosines(rows, columns), _cosines(rows, new_columns)], dim=1)
-        # What is not mixed comes first and counts as real.
-        other_rows = len(batch) - len(batch.row_mixture.norms)
-        other_classes = batch.num_new_classes - len(batch.class_mixture.norms)
-        if other_rows:
-            embeddings = torch.cat([embeddings, batch.embeddings[:other_rows]])
-        if other_classes:
-            others = batch.proxies[:other_classes].flatten(0, -2).T
-            columns = torch.cat([columns, others], dim=1)
-        in_rows = _Mix.of(batch.row_mixture, batch.embeddings[other_rows:])
-        in_columns = _Mix.of(batch.class_mixture, batch.proxies[other_classes:])
-        joined: Tensor = _MixedCosines.apply(embeddings, columns, in_rows, in_columns)
-        return joined
+        row_norms = torch.cat([torch.linalg.vector_norm(part, dim=1) for part in rows])
+        column_norms = torch.cat([torch.linalg.vector_norm(part, dim=0) for part in columns])
+        row_lengths, column_lengths = row_norms.clamp_min(_EPS), column_norms.clamp_min(_EPS)
+        if in_rows is None or in_columns is None:
+            units = torch.cat(rows) / row_lengths.unsqueeze(1)
+            matrix = torch.cat([units @ part for part in columns], dim=1) / column_lengths
+        else:
+            matrix = _MixedCosines.apply(
+                rows[0],
+                columns[0],
+                row_lengths[: len(rows[0])].detach(),
+                column_lengths[: columns[0].shape[1]].detach(),
+                in_rows,
+                in_columns,
+            )
+        # As constants: the norm of a normalised vector does not change with the vector.
+        return JoinedCosines(
+            matrix, (row_norms / row_lengths).detach(), (column_norms / column_lengths).detach()
+        )
+
+
+def _mixes(batch: SyntheticBatch) -> tuple[_Mix, _Mix] | tuple[None, None]:
+    """Return the mixes of a batch, those of its last embeddings and of its last classes."""
+    mixtures = batch.row_mixture, batch.class_mixture
+    vectors = batch.embeddings, batch.proxies
+    mixes = [
+        _Mix.of(mixture, part[len(part) - len(mixture.norms) :]) if mixture is not None else None
+        for mixture, part in zip(mixtures, vectors, strict=True)
+    ]
+    in_rows, in_columns = mixes
+    return (None, None) if in_rows is None or in_columns is None else (in_rows, in_columns)
+
+
+def _split_off(real: Tensor, new: Tensor, mix: _Mix | None, dim: int) -> tuple[Tensor, Tensor]:
+    """Return the vectors that are not mixed, the real ones first, and those that are."""
+    others = new.shape[dim] - (new.shape[dim] if mix is None else len(mix.norms))
+    if others == 0:
+        return real, new
+    first, mixed = new.split([others, new.shape[dim] - others], dim)
+    return torch.cat([real, first], dim), mixed
 
 
 def stand_in(weight: Tensor, num_proxies: int, class_dim: int) -> Tensor:
-    """Return a weight of as many proxies that takes no memory: a loss asks it for its size."""
+    """Return a zero-memory placeholder with the shape of the joined weight.
+
+    The loss reads only its size.
+    """
     shape = list(weight.shape)
     shape[class_dim] = num_proxies
     return weight.new_zeros(()).expand(shape)
 
 
 class KnownCosines(Module):
-    """A distance that knows the cosines of what it is going to be asked for."""
+    """A distance that knows the cosines that it is going to be asked for."""
 
-    def __init__(self, distance: Module, cosines: Tensor) -> None:
+    def __init__(self, distance: Module, cosines: JoinedCosines) -> None:
         super().__init__()
         self.is_inverted = distance.is_inverted
         self.margin = distance.margin
-        # On the sphere, the squared distance is 2 - 2 cos.
-        self.matrix = cosines if distance.is_inverted else 2 - 2 * cosines
+        self.matrix = cosines.matrix if self.is_inverted else cosines.squared_distances()
 
     def normalize(self, vectors: Tensor, **_: Any) -> Tensor:
         """Return the stand-in for the proxies as it is."""
@@ -112,15 +169,6 @@ class KnownCosines(Module):
     def forward(self, *_: Tensor) -> Tensor:
         """Return the matrix."""
         return self.matrix
-
-
-def _cosines(rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the cosines of unit rows, [B, D], to columns of any length, [D, C]."""
-    return (rows @ columns) / _lengths(columns, dim=0)
-
-
-def _lengths(vectors: Tensor, dim: int) -> Tensor:
-    return torch.linalg.vector_norm(vectors, dim=dim).clamp_min(_EPS)
 
 
 @dataclass(frozen=True)
@@ -144,7 +192,11 @@ class _Mix:
     mixed: Tensor
 
     @classmethod
-    def of(cls, mixture: Mixture, mixed: Tensor) -> _Mix:
+    def of(cls, mixture: Mixture | None, mixed: Tensor) -> _Mix | None:
+        """Return the mix, or None if cosines cannot be mixed for it, or not precisely."""
+        # A mix of unit vectors is at least |1 - 2 lambda| long, so no norm need be looked at.
+        if mixture is None or abs(1 - 2 * mixture.weight) < _SHORTEST_MIX:
+            return None
         members, pairs = mixture.members, mixture.pairs
         if mixed.ndim == 3:
             # The K centres of a class stand side by side.
@@ -161,36 +213,42 @@ class _Mix:
         first, second = (of_all.index_select(dim, end) for end in self.members[self.pairs])
         torch.mul(first, self.weight / norms, out=out).addcmul_(second, (1 - self.weight) / norms)
 
-    def give_back(self, grad: Tensor, cosines: Tensor, dim: int, to_all: Tensor) -> Tensor:
+    def backward(self, grad: Tensor, cosines: Tensor, dim: int, grad_cosines: Tensor) -> Tensor:
         """Add the gradients of mixed cosines to those of the cosines that they were mixed of.
 
         Returns:
             The gradients of u that come through c, [G, D].
         """
         grad = grad / self.norms.unsqueeze(1 - dim)
-        self._add_to_ends(self.members[self.pairs], grad, dim, to_all)
+        self._add_to_ends(self.members[self.pairs], grad, dim, grad_cosines)
         # By c, a cosine has the gradient -cosine / c; and c by u_i, of which it is made, lambda v.
         through_norms = grad.mul_(cosines).sum(dim=1 - dim).neg_()
-        of_units = torch.zeros_like(self.units)
-        self._add_to_ends(self.pairs, self.mixed * through_norms.unsqueeze(1), 0, of_units)
-        return of_units
+        grad_units = torch.zeros_like(self.units)
+        self._add_to_ends(self.pairs, self.mixed * through_norms.unsqueeze(1), 0, grad_units)
+        return grad_units
 
-    def _add_to_ends(self, ends: Tensor, grad: Tensor, dim: int, to_all: Tensor) -> None:
+    def _add_to_ends(self, ends: Tensor, grad: Tensor, dim: int, total: Tensor) -> None:
         for end, share in zip(ends, (self.weight, 1 - self.weight), strict=True):
-            to_all.index_add_(dim, end, grad, alpha=share)
+            total.index_add_(dim, end, grad, alpha=share)
 
 
 class _MixedCosines(torch.autograd.Function):
     """Cosines of real and mixed rows to real and mixed columns, of any length, [B + M, C + E].
 
-    The first block is x w / (|x| |w|); its columns and rows are mixed to the others.
+    The first block is x w / (|x| |w|); its columns and rows are mixed to the others. The lengths
+    are given, and the gradients through them belong to those of the vectors.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, embeddings: Tensor, columns: Tensor, in_rows: _Mix, in_columns: _Mix
+        ctx: Any,
+        embeddings: Tensor,
+        columns: Tensor,
+        row_lengths: Tensor,
+        lengths: Tensor,
+        in_rows: _Mix,
+        in_columns: _Mix,
     ) -> Tensor:
-        row_lengths, lengths = _lengths(embeddings, dim=1), _lengths(columns, dim=0)
         rows = embeddings / row_lengths.unsqueeze(1)
         num_rows, num_columns = len(rows), len(lengths)
         joined = rows.new_empty(num_rows + len(in_rows.norms), num_columns + len(in_columns.norms))
@@ -204,32 +262,32 @@ class _MixedCosines(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, columns, row_lengths, lengths, joined = ctx.saved_tensors
         in_rows, in_columns = ctx.mixes
         num_rows, num_columns = len(rows), len(lengths)
 
         # Back from the mixed rows to the real ones, then from the mixed columns.
         real = grad[:num_rows].clone()
-        of_rows = in_rows.give_back(grad[num_rows:], joined[num_rows:], 0, to_all=real)
+        of_rows = in_rows.backward(grad[num_rows:], joined[num_rows:], 0, grad_cosines=real)
         real, mixed = real[:, :num_columns], real[:, num_columns:]
         cosines, of_mixed = joined[:num_rows, :num_columns], joined[:num_rows, num_columns:]
-        of_columns = in_columns.give_back(mixed, of_mixed, 1, to_all=real)
+        of_columns = in_columns.backward(mixed, of_mixed, 1, grad_cosines=real)
 
         # Back from the cosines: d s / d w = (x - s w / |w|) / |w|, where the second term is |w|'s.
         along = (real * cosines).sum(dim=0).div_(lengths**2)
         real.div_(lengths)
         grad_rows = (real @ columns.T).index_add_(0, in_rows.members, of_rows)
-        grad_rows = _across(grad_rows, rows).div_(row_lengths.unsqueeze(1))
+        grad_rows = _project_out(grad_rows, rows).div_(row_lengths.unsqueeze(1))
         # In the layout of the weight, whichever it is.
         grad_columns = rows.T @ real if columns.is_contiguous() else (real.T @ rows).T
         grad_columns.addcmul_(columns, along, value=-1)
-        of_columns = _across(of_columns, in_columns.units)
+        of_columns = _project_out(of_columns, in_columns.units)
         of_columns.div_(lengths[in_columns.members].unsqueeze(1))
         grad_columns.index_add_(1, in_columns.members, of_columns.T)
-        return grad_rows, grad_columns, None, None
+        return grad_rows, grad_columns, None, None, None, None
 
 
-def _across(gradients: Tensor, units: Tensor) -> Tensor:
+def _project_out(gradients: Tensor, units: Tensor) -> Tensor:
     """Take from gradients, row by row, what points along a unit vector."""
     return gradients.addcmul_(units, (gradients * units).sum(dim=1, keepdim=True), value=-1)

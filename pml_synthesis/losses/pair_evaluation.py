@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from pytorch_metric_learning import losses
 from torch import Tensor
-from torch.nn import Module
 
 from .._checks import expect
 from ..augmenters import SyntheticBatch
@@ -59,7 +58,7 @@ class PairEvaluation:
         tuples = self.inputs.indices_tuple if indices_tuple is None else indices_tuple
         return self.loss(*self.inputs[:2], tuples, *self.inputs[3:])
 
-    def cast(self, function: Callable[[Module], Any]) -> Any:
+    def cast(self, function: Callable[[Any], Any]) -> Any:
         """Return function(loss): a loss without proxies has nothing to cast."""
         return function(self.loss)
 

@@ -64,7 +64,7 @@ class ProxyEvaluation:
         tuples = self.inputs.indices_tuple if indices_tuple is None else indices_tuple
         return self.cast(lambda loss: loss(*self.inputs[:2], tuples))
 
-    def cast(self, function: Callable[[Module], Any]) -> Any:
+    def cast(self, function: Callable[[Any], Any]) -> Any:
         """Return function(loss) for the loss with a weight of the dtype of the embeddings."""
         weight = self.binding.weight_of(self.loss)
         if cast_like(weight, self.inputs.embeddings) is weight:

@@ -84,6 +84,25 @@ def test_lambda_follows_the_beta_distribution():
     assert weights.var().item() == pytest.approx(1 / (4 * 1.8), abs=0.01)
 
 
+@pytest.mark.parametrize("dim", [4, 16])
+def test_partners_deviate_from_their_classes_independently(dim):
+    # The cosine of two deviations is on the average that of all pairs of members of two classes.
+    generator = torch.Generator().manual_seed(0)
+    y, p = torch.arange(4).repeat_interleave(16), torch.eye(4, dim)
+    deviations = torch.randn(64, dim, generator=generator)
+    x = 10 * p[y] + deviations
+    cosines = torch.nn.functional.normalize(deviations)
+    cosines = cosines @ cosines.T
+    of_partners = []
+    for seed in range(200):
+        batch = ProxySynthesis(seed=seed)(x, y, p)
+        rows, partners = batch.row_mixture.members[batch.row_mixture.pairs]
+        of_partners.append(cosines[rows, partners])
+    of_all = cosines[y.unsqueeze(1) != y].mean().item()
+    # The mean has a standard deviation of 0.005 in 4 dimensions and 0.0025 in 16.
+    assert torch.cat(of_partners).mean().item() == pytest.approx(of_all, abs=0.02)
+
+
 def test_mu_below_one_keeps_a_random_part():
     x, y, p = torch.randn(10, 4), torch.arange(10), torch.randn(10, 4)
     augmenter = ProxySynthesis(mu=0.3, seed=0)
@@ -140,6 +159,23 @@ def test_a_very_large_alpha_mixes_evenly(alpha):
     assert all(weight == pytest.approx(0.5, abs=1e-5) for weight in draw_weights(alpha, 3))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1, 1.7, 3, 0.01])
+def test_opposite_vectors_never_cancel(dtype, scale):
+    # As large an alpha gives a lambda of 1/2, and rounding differs between a and -scale a.
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 2, 64, dtype=torch.float64, generator=generator)
+    x, p = (torch.cat([part, -scale * part]).to(dtype).requires_grad_() for part in (a, b))
+    batch = ProxySynthesis(alpha=1e15, mu=3, seed=0)(x, torch.arange(4), p)
+    for mixed in (batch.embeddings, batch.proxies):
+        norms = torch.linalg.vector_norm(mixed.double(), dim=1)
+        torch.testing.assert_close(norms, torch.ones_like(norms), rtol=0, atol=1e-2)
+    shortest = batch.row_mixture.norms.min().item()
+    assert 2 * torch.finfo(dtype).eps < shortest < 0.1
+    (batch.embeddings.sum() + batch.proxies.sum()).backward()
+    assert x.grad.isfinite().all() and p.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("mu, rows", [(0.29, 29), (0.58, 58), (1.15, 115), (0.999, 99)])
 def test_mu_counts_rows_in_decimals(mu, rows):
     batch = ProxySynthesis(mu=mu)(torch.randn(100, 4), torch.arange(100), torch.randn(100, 4))
@@ -152,7 +188,7 @@ def test_wrong_alpha(alpha):
         ProxySynthesis(alpha=alpha)
 
 
-@pytest.mark.parametrize("mu", [-0.1, float("nan"), None])
+@pytest.mark.parametrize("mu", [-0.1, 1000.5, 1e300, float("nan"), None])
 def test_wrong_mu(mu):
-    with pytest.raises(ValueError, match=r"`mu` to be a number of at least 0, but got"):
+    with pytest.raises(ValueError, match=r"`mu` to be a number between 0 and 1,000, but got"):
         ProxySynthesis(mu=mu)

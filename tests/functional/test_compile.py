@@ -8,8 +8,7 @@ import torch
 from pml_synthesis.functional import (
     class_distinct_pairs,
     class_sharing_pairs,
-    interpolate,
-    orthonormal_completion,
+    mix_units,
     random_frame,
     random_signs,
     reflect,
@@ -30,13 +29,12 @@ def arguments():
     beside = torch.nn.functional.normalize(x - (x * unit).sum(1, keepdim=True) * unit)
     direction = torch.randn(D, dtype=torch.float64, generator=draws)
     return {
-        interpolate: (x, w, 0.3),
+        mix_units: (unit, beside, 0.3),
         reflect: (x, w),
         simplex_vertices: (K,),
-        orthonormal_completion: (unit, beside, frame.float(), signs),
         spherical_expansion: (x, w, frame, signs),
         row_order: (x, labels, direction),
-        class_distinct_pairs: (labels, torch.tensor([1, 2, 0])),
+        class_distinct_pairs: (labels, torch.tensor([1, 2, 0]), torch.randperm(B)),
         class_sharing_pairs: (labels, torch.arange(B)),
     }
 

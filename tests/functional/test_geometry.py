@@ -5,14 +5,18 @@ from hypothesis import strategies as st
 
 from cases import CLOSE, assert_same_gradients
 from pml_synthesis.functional import (
-    interpolate,
-    orthonormal_completion,
+    mix_units,
     random_frame,
     random_signs,
     reflect,
     row_order,
     simplex_vertices,
     spherical_expansion,
+)
+from pml_synthesis.functional.orthonormal import (
+    add_reflections_,
+    householder_coefficients,
+    pad_first_axes,
 )
 from pml_synthesis.functional.precision import finest_dtype, working_dtype
 from reference.simplex import simplex
@@ -28,6 +32,13 @@ def generator_of(seed):
 def unit_rows(rows, dim, seed, dtype=torch.float64):
     x = torch.randn(rows, dim, dtype=dtype, generator=generator_of(seed))
     return torch.nn.functional.normalize(x)
+
+
+def completed(w, u, frame, signs):
+    """Return further directions, orthogonal to w and u."""
+    vectors, directions = pad_first_axes(frame), torch.stack([w, u], dim=1)
+    on_axes, on_directions = householder_coefficients(vectors, signs, directions)
+    return add_reflections_(vectors * signs[:, None], on_axes, on_directions, directions)
 
 
 @pytest.mark.parametrize("dim", [*range(1, 10), 31, 128])
@@ -76,7 +87,7 @@ def test_completion_is_orthonormal_and_beside_both_directions(dim, data, seed):
     u = torch.nn.functional.normalize(u - (u * w).sum(1, keepdim=True) * w)
     frame = random_frame(size - 1, dim - 2, generator_of(seed))
     signs = random_signs(4, dim, generator_of(seed)).double()
-    basis = torch.cat([w[:, None], u[:, None], orthonormal_completion(w, u, frame, signs)], dim=1)
+    basis = torch.cat([w[:, None], u[:, None], completed(w, u, frame, signs)], dim=1)
     identity = torch.eye(size + 1, dtype=torch.float64).expand(4, -1, -1)
     torch.testing.assert_close(basis @ basis.mT, identity, rtol=0, atol=1e-12)
 
@@ -88,7 +99,7 @@ def test_completion_equals_reflections_written_as_matrices():
     signs = random_signs(3, 7, generator_of(3)).double()
     rows = zip(w, u, signs, strict=True)
     expected = torch.stack([torch.stack(complete(a, b, frame, sign)) for a, b, sign in rows])
-    torch.testing.assert_close(orthonormal_completion(w, u, frame, signs), expected, **CLOSE)
+    torch.testing.assert_close(completed(w, u, frame, signs), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("num_expansions", [1, 2, 8, 63])
@@ -139,9 +150,9 @@ def test_completion_has_no_preferred_direction():
     dim, draws = 4, 6000
     w, u = unit_rows(1, dim, 0), unit_rows(1, dim, 1)
     u = torch.nn.functional.normalize(u - (u * w).sum(1, keepdim=True) * w)
-    completed = torch.cat(
+    directions = torch.cat(
         [
-            orthonormal_completion(
+            completed(
                 w,
                 u,
                 random_frame(1, dim - 2, generator_of(seed)),
@@ -151,8 +162,8 @@ def test_completion_has_no_preferred_direction():
         ]
     )
     beside = torch.eye(dim).double() - w.T @ w - u.T @ u
-    assert completed.mean(dim=0).abs().max() < 0.05
-    torch.testing.assert_close(completed.T @ completed / draws, beside / 2, rtol=0, atol=0.03)
+    assert directions.mean(dim=0).abs().max() < 0.05
+    torch.testing.assert_close(directions.T @ directions / draws, beside / 2, rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (1, 1), (3, 7), (4, 8), (400, 512)])
@@ -174,7 +185,7 @@ def test_rows_are_expanded_in_different_directions():
     frame = random_frame(1, dim - 2, generator_of(2))
     signs = random_signs(rows, dim, generator_of(3))
     u = torch.nn.functional.normalize(z - (z * w).sum(1, keepdim=True) * w)
-    directions = orthonormal_completion(w, u, frame, signs.double())[:, 0]
+    directions = completed(w, u, frame, signs.double())[:, 0]
     cosines = (directions @ directions.T).abs()[~torch.eye(rows, dtype=torch.bool)]
     assert cosines.mean() < 2 / dim**0.5
 
@@ -209,7 +220,6 @@ def test_half_precision_is_computed_in_float32(dtype):
     frame, signs = random_frame(7, 30, generator_of(0)), random_signs(5, 32, generator_of(0))
     expected = spherical_expansion(z.float(), w.float(), frame, signs).to(dtype)
     assert torch.equal(spherical_expansion(z, w, frame, signs), expected)
-    assert torch.equal(interpolate(z, w, 0.3), interpolate(z.float(), w.float(), 0.3).to(dtype))
     assert torch.equal(reflect(z, w), reflect(z.float(), w.float()).to(dtype))
 
 
@@ -224,13 +234,20 @@ def test_working_and_finest_dtypes():
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.floats(0, 1), seeds, st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
-def test_interpolation_is_of_unit_norm_and_ignores_norms(weight, seed, scale_a, scale_b):
+@given(st.floats(0, 1), seeds)
+def test_mixes_are_of_unit_norm_and_alike_from_both_ends(weight, seed):
     a, b = unit_rows(5, 4, seed), unit_rows(5, 4, seed + 1)
-    mixed = interpolate(a, b, weight)
+    mixed, norms = mix_units(a, b, weight)
     torch.testing.assert_close(mixed.norm(dim=1), torch.ones(5).double(), **CLOSE)
-    torch.testing.assert_close(interpolate(scale_a * a, scale_b * b, weight), mixed, **CLOSE)
-    torch.testing.assert_close(interpolate(b, a, 1 - weight), mixed, **CLOSE)
+    torch.testing.assert_close(norms[:, None] * mixed, weight * a + (1 - weight) * b, **CLOSE)
+    torch.testing.assert_close(mix_units(b, a, 1 - weight)[0], mixed, **CLOSE)
+
+
+def test_a_mix_without_a_direction_stays_zero():
+    a = unit_rows(1, 4, 0).requires_grad_()
+    mixed, norms = mix_units(a, -a, 0.5)
+    assert (mixed == 0).all() and norms.tolist() == [1]
+    assert torch.autograd.grad(mixed.sum(), a)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("distance", [1e-3, 1e-7, 1e-12, 1e-20, 1e-30, 1e-40])

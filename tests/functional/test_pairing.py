@@ -1,6 +1,7 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from pml_synthesis.functional import class_distinct_pairs, class_sharing_pairs
 
@@ -9,8 +10,10 @@ labels_lists = st.lists(st.integers(0, 9), min_size=0, max_size=60)
 
 def draw(labels, seed):
     sorted_labels = torch.tensor(labels, dtype=torch.int64).sort().values
-    order = torch.randperm(len(set(labels)), generator=torch.Generator().manual_seed(seed))
-    return sorted_labels, class_distinct_pairs(sorted_labels, order)
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.randperm(len(set(labels)), generator=generator)
+    members = torch.randperm(len(labels), generator=generator)
+    return sorted_labels, class_distinct_pairs(sorted_labels, places, members)
 
 
 @settings(max_examples=300, deadline=None)
@@ -44,28 +47,42 @@ def test_balanced_batches_repeat_no_pair_of_classes(size, num_classes, seed):
 
 
 def test_partner_is_r_plus_one_times_c_further_on():
-    # Three classes of 2, laid out as 8, 3, 5 (positions 4 5 | 0 1 | 2 3): shifts by 2 and by 4.
+    # Three classes of 2, laid out as 8, 3, 5, the second member of 3 before the first: positions
+    # 4 5 | 1 0 | 2 3, and shifts by 2 and by 4.
     labels = torch.tensor([3, 3, 5, 5, 8, 8])
-    pairs = class_distinct_pairs(labels, torch.tensor([2, 0, 1]))
-    assert pairs.T.tolist() == [[4, 0], [5, 3], [0, 2], [1, 5], [2, 4], [3, 1]]
+    pairs = class_distinct_pairs(labels, torch.tensor([1, 2, 0]), torch.tensor([4, 2, 1, 3, 0, 5]))
+    assert pairs.T.tolist() == [[4, 1], [5, 3], [1, 2], [0, 5], [2, 4], [3, 0]]
 
 
 def test_random_class_orders_bring_all_pairs_of_classes_together():
-    labels = torch.arange(5)
+    labels = list(range(5))
     seen = set()
     for seed in range(200):
-        order = torch.randperm(5, generator=torch.Generator().manual_seed(seed))
-        seen |= {tuple(pair) for pair in class_distinct_pairs(labels, order).T.tolist()}
+        seen |= {tuple(pair) for pair in draw(labels, seed)[1].T.tolist()}
     assert len(seen) == 5 * 4
 
 
+def test_members_of_two_classes_meet_with_equal_chances():
+    # A chi-squared test at 1 in 1,000: 3 classes of 4, 4 x 4 pairs for each ordered pair of them.
+    labels, draws = [c for c in range(3) for _ in range(4)], 2000
+    counts = torch.zeros(12, 12, dtype=torch.float64)
+    for seed in range(draws):
+        rows, partners = draw(labels, seed)[1]
+        counts[rows, partners] += 1
+    sorted_labels = torch.tensor(labels)
+    counts = counts[sorted_labels.unsqueeze(1) != sorted_labels]
+    expected = 12 * draws / 96
+    statistic = ((counts - expected) ** 2 / expected).sum().item()
+    assert len(counts) == 96
+    assert statistic < stats.chi2.ppf(0.999, df=95)
+
+
 def test_one_class_and_no_row_give_no_pair():
-    assert class_distinct_pairs(torch.zeros(4, dtype=torch.int64), torch.tensor([0])).shape == (
-        2,
-        0,
-    )
+    one_class = torch.zeros(4, dtype=torch.int64)
+    pairs = class_distinct_pairs(one_class, torch.tensor([0]), torch.arange(4))
+    assert pairs.shape == (2, 0)
     empty = torch.empty(0, dtype=torch.int64)
-    assert class_distinct_pairs(empty, empty).shape == (2, 0)
+    assert class_distinct_pairs(empty, empty, empty).shape == (2, 0)
 
 
 def draw_sharing(labels, seed):

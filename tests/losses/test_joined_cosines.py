@@ -1,5 +1,9 @@
+from unittest import mock
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pytorch_metric_learning import distances, losses
 
 from cases import CLOSE, DIM, NUM_CLASSES, PROXY_LOSSES, build_loss, draw_batch
@@ -11,6 +15,7 @@ from pml_synthesis import (
     SynthesisLoss,
     SyntheticBatch,
 )
+from pml_synthesis.augmenters import proxy_synthesis
 from pml_synthesis.losses import joined_cosines, proxy_evaluation
 from pml_synthesis.losses.joined_cosines import cosines_suffice
 from pml_synthesis.losses.proxy_bindings import ProxyBinding
@@ -80,8 +85,8 @@ def test_equals_the_general_path(case, augmenter, order, hostile, monkeypatch, t
 
     assert value.isfinite() and all(gradient.isfinite().all() for gradient in gradients)
 
-    if hostile == "tiny proxy" or (hostile == "zero proxy" and case.name == "ProxyNCALoss"):
-        # What has no direction is no unit vector, and then the distance of PML is another formula.
+    if hostile == "tiny proxy":
+        # PML divides it by 1e-12, and the augmenter leaves it as it is.
         return
     general(monkeypatch)
     expected = SynthesisLoss(loss, augmenter())(x, y)
@@ -105,6 +110,79 @@ def test_equals_the_general_path_in_float32(case, monkeypatch, taken):
     general(monkeypatch)
     expected = SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y)
     torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
+
+
+def opposite_batch(case, gap, seed):
+    """Draw embeddings and proxies of four classes, two and two opposite up to a gap."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(vectors):
+        first = torch.randn(vectors, DIM, dtype=torch.float64, generator=generator)
+        near = -2 * first + gap * torch.randn(first.shape, dtype=torch.float64, generator=generator)
+        return torch.cat([first, near])
+
+    y = torch.arange(12) % 4
+    return draw(2)[y].requires_grad_(), y, draw(2 * case.centers)
+
+
+def loss_and_gradients(case, x, y, proxies, weight, dtype):
+    """Compute them with a given mixing weight, the gradients relative to the largest number."""
+    loss = case.build(4, DIM).to(dtype)
+    parameter = getattr(loss, case.weight)
+    parameter.data = proxies.movedim(0, case.class_dim).to(dtype).contiguous()
+    x = x.detach().to(dtype).requires_grad_()
+    with mock.patch.object(proxy_synthesis, "_draw_beta", lambda *_: weight):
+        value = SynthesisLoss(loss, ProxySynthesis(mu=3, seed=1))(x, y)
+    gradients = torch.autograd.grad(value, [x, parameter])
+    return value.double(), [g.double() / g.abs().max() for g in gradients]
+
+
+# Exponents of 10: how far two vectors are from being opposite, and lambda from 1/2.
+gaps, offsets = st.floats(-6, -1), st.floats(-4, -1)
+
+
+@fast_losses
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@settings(max_examples=40, deadline=None)
+@given(gaps, offsets, st.sampled_from([-1, 1]), st.integers(0, 1000))
+def test_equals_the_general_path_near_opposite_vectors(case, dtype, gap, offset, side, seed):
+    x, y, proxies = opposite_batch(case, 10**gap, seed)
+    weight = 0.5 + side * 10**offset
+    value, gradients = loss_and_gradients(case, x, y, proxies, weight, dtype)
+    with mock.patch.object(proxy_evaluation, "cosines_suffice", lambda *_: False):
+        expected, of_general = loss_and_gradients(case, x, y, proxies, weight, torch.float64)
+    precision = 200 * torch.finfo(dtype).eps / 10**offset
+    torch.testing.assert_close(value, expected, rtol=precision, atol=precision)
+    for got, wanted in zip(gradients, of_general, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=10 * precision)
+
+
+class Cancelled(BaseAugmenter):
+    """Makes one embedding and one proxy without a direction."""
+
+    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
+        new_label = labels.new_full((1,), len(proxies))
+        return SyntheticBatch(0 * embeddings[:1], new_label, 0 * proxies[:1], 0 * new_label)
+
+
+@fast_losses
+def test_vectors_without_a_direction_are_as_far_as_in_the_general_path(case, monkeypatch, taken):
+    x, y = draw_batch(0)
+    loss = SynthesisLoss(build_loss(case), Cancelled())
+    value = loss(x, y)
+    assert taken == [True]
+    general(monkeypatch)
+    torch.testing.assert_close(value, loss(x, y), **CLOSE)
+
+
+@fast_losses
+@pytest.mark.parametrize("weight, mixed", [(0.449, True), (0.451, False), (0.549, False)])
+def test_cosines_are_mixed_apart_from_one_half(case, weight, mixed, monkeypatch):
+    calls, apply = [], joined_cosines._MixedCosines.apply
+    noting = mock.Mock(side_effect=lambda *args: calls.append(args) or apply(*args))
+    monkeypatch.setattr(joined_cosines._MixedCosines, "apply", noting)
+    loss_and_gradients(case, *opposite_batch(case, 1, 0), weight, torch.float32)
+    assert bool(calls) == mixed
 
 
 @fast_losses
@@ -179,7 +257,7 @@ def test_gradcheck(class_dim):
 
     def cosines(x, weight):
         batch = ProxySynthesis(mu=2, seed=1)(x, y, weight.movedim(class_dim, 0))
-        return joined_cosines.joined_cosines(batch, binding, weight, x)
+        return joined_cosines.joined_cosines(batch, binding, weight, x).matrix
 
     torch.autograd.gradcheck(cosines, (x, weight))
 

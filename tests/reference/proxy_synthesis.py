@@ -56,10 +56,12 @@ def synthesize(ps, embeddings, labels, proxies, generator):
 
 
 def pairing(order, labels, generator):
-    """Pair each row with the one (r + 1) c further on, the classes laid out at random."""
+    """Pair each row with the one (r + 1) c further on, classes and members laid out at random."""
     classes = sorted({int(label) for label in labels})
-    members = {c: [row for row in order if int(labels[row]) == c] for c in classes}
-    layout = [classes[k] for k in torch.randperm(len(classes), generator=generator)]
+    places = dict(zip(classes, torch.randperm(len(classes), generator=generator), strict=True))
+    shuffled = [order[k] for k in torch.randperm(len(order), generator=generator)]
+    layout = sorted(classes, key=places.get)
+    members = {c: [row for row in shuffled if int(labels[row]) == c] for c in classes}
     line = [row for c in layout for row in members[c]]
     largest = max(len(rows) for rows in members.values())
     pairs = []
