@@ -160,9 +160,10 @@ def test_equals_the_general_path_near_opposite_vectors(case, dtype, gap, offset,
 class Cancelled(BaseAugmenter):
     """Makes one embedding and one proxy without a direction."""
 
-    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
-        new_label = labels.new_full((1,), len(proxies))
-        return SyntheticBatch(0 * embeddings[:1], new_label, 0 * proxies[:1], 0 * new_label)
+    def synthesize(self, batch, generator):
+        new_label = batch.labels.new_full((1,), batch.num_classes)
+        cancelled = 0 * batch.embeddings[:1], new_label, 0 * batch.proxies[:1]
+        return SyntheticBatch(*cancelled, source=0 * new_label)
 
 
 @fast_losses
