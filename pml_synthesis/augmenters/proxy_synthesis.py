@@ -18,8 +18,7 @@ from .synthetic_batch import Mixture, SyntheticBatch
 
 
 class ProxySynthesis(BaseAugmenter):
-    r"""Interpolates pairs of embeddings of different classes, and their proxies, into synthetic
-    classes.
+    r"""Interpolates pairs of embeddings of different classes, and their proxies, to new classes.
 
     For pairs (i, j) of embeddings with different labels, with one :math:`\lambda \sim
     \mathrm{Beta}(\alpha, \alpha)` for the batch,
