@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from .._checks import expect
 from ..augmenters import BaseAugmenter, SyntheticBatch
@@ -91,6 +92,8 @@ class SynthesisLoss(BaseMetricLossFunction):
         self.augmenter = augmenter
         self.miner = miner
 
+    # Numbers are drawn on the host: torch.compile breaks its graph here.
+    @_disable_dynamo
     def forward(
         self,
         embeddings: Tensor,

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.nn import Module
 from torch.nn.modules.module import register_module_module_registration_hook
 
@@ -85,6 +86,8 @@ class SynthesisRegularizer(BaseRegularizer):
         proxies = None if binding is None else binding.proxies(loss)
         return LossCall(loss, RealBatch.of(embeddings, labels, proxies), indices_tuple)
 
+    # Numbers are drawn on the host: torch.compile breaks its graph here.
+    @_disable_dynamo
     def forward(self, x: Tensor) -> Tensor:
         """Return the term, a scalar, for embeddings of shape [B, D] in a call of the loss."""
         call = current_call()
