@@ -12,10 +12,9 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from .._checks import expect
 from ..augmenters import BaseAugmenter, RealBatch
+from ..losses.evaluation import evaluation_of
 from ..losses.loss_inputs import LossInputs
-from ..losses.pair_evaluation import PairEvaluation
 from ..losses.proxy_bindings import find_binding, require_binding
-from ..losses.proxy_evaluation import ProxyEvaluation
 from ..losses.synthesis_loss import SynthesisLoss
 from ..pml import BaseMetricLossFunction, BaseRegularizer, LossCall, ModuleWithRecords, current_call
 
@@ -102,13 +101,7 @@ class SynthesisRegularizer(BaseRegularizer):
             return nothing
         batch = self.augmenter.augment(call.batch)
         inputs = LossInputs(x, call.batch.labels, call.indices_tuple)
-        binding = find_binding(call.loss)
-        evaluation = (
-            PairEvaluation(call.loss, inputs)
-            if binding is None
-            else ProxyEvaluation(call.loss, binding, inputs)
-        )
-        value = evaluation.alone(batch) if len(batch) else nothing
+        value = evaluation_of(call.loss, inputs).alone(batch) if len(batch) else nothing
         return value if batch.term is None else value + batch.term.reshape(()).to(value)
 
 
