@@ -14,8 +14,10 @@ from torch import nn
 
 import benchmarks
 from benchmarks.errors import SettingsError
+from benchmarks.settings.merging import merge
 from benchmarks.settings.objects import build, find, keywords
-from benchmarks.settings.reading import Comparison, dump, load, merge
+from benchmarks.settings.reading import Comparison, load
+from benchmarks.settings.schema import dump
 from pml_synthesis import (
     Compose,
     ProxySynthesis,
