@@ -6,7 +6,7 @@ losses, datasets and the like are objects, `ClassName: {keyword: value}` (see ob
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from operator import attrgetter
@@ -15,19 +15,27 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import Sampler
 from yaml import YAMLError
 
+from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError, nearest
 from benchmarks.settings import objects
 
 Tree = dict[str, Any]
-OBJECTS = (
-    *("data.train", "data.val", "data.test", "data.gallery"),
-    *("transforms.train", "transforms.eval"),
-    *("model.trunk", "model.embedder", "loss", "miner", "sampler"),
-    *("optimizers.trunk", "optimizers.embedder", "optimizers.metric_loss"),
-    *("schedulers.trunk", "schedulers.embedder", "schedulers.metric_loss"),
-)
+LEARNING = ("trunk", "embedder", "metric_loss")
+# Where objects stand, and what of.
+OBJECTS: dict[str, Any] = {
+    **dict.fromkeys(("data.train", "data.val", "data.test", "data.gallery"), ImageClasses),
+    **dict.fromkeys(("transforms.train", "transforms.eval"), Callable),
+    **dict.fromkeys(("model.trunk", "model.embedder", "loss", "miner"), nn.Module),
+    "sampler": Sampler,
+    **{f"optimizers.{name}": Optimizer for name in LEARNING},
+    **{f"schedulers.{name}": LRScheduler for name in LEARNING},
+}
 LOWEST = {
     "epochs": 0,
     "iterations_per_epoch": 1,
@@ -183,23 +191,30 @@ class Comparison:
     runs: tuple[Run, ...]
 
 
-def load(path: str | Path, overrides: Sequence[str] = (), variant: str | None = None) -> Comparison:
+def load(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    variant: str | None = None,
+    imports: Collection[str] = (),
+) -> Comparison:
     """Read and check a settings file.
 
     Arguments:
         path: of a YAML file.
         overrides: `a.b=c`, each of which sets what `a: {b: c}` in the file would.
         variant: the only one wanted; default all of them.
+        imports: packages whose classes and functions the file may name, beside the libraries'.
 
     Raises:
         SettingsError: if the file cannot be read, or a key, a class, a keyword or a value is
-            wrong or missing. The message names the file, and the nearest names that are right.
+            wrong, missing or not permitted. The message names the file, and the nearest names
+            that are right.
     """
     tree = _read(Path(path))
-    _check_file(tree, str(path))
+    _check_file(tree, str(path), imports)
     if overrides:
         tree = merge(tree, _parse(overrides))
-        _check_file(tree, COMMAND_LINE)
+        _check_file(tree, COMMAND_LINE, imports)
     file = OmegaConf.merge(OmegaConf.structured(File), {"name": Path(path).stem}, tree)
     for key in ("variants", "seeds"):
         if not getattr(file, key):
@@ -207,7 +222,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), variant: str | None = 
     if variant is not None and variant not in file.variants:
         known = nearest(variant, file.variants)
         raise SettingsError(f"{path}: unknown variant {variant!r}: {known}")
-    variants = tuple(_run(tree, name, str(path)) for name in file.variants)
+    variants = tuple(_run(tree, name, str(path), imports) for name in file.variants)
     wanted = [run for run in variants if variant in (None, run.variant)]
     return Comparison(
         source=str(path),
@@ -281,8 +296,8 @@ def _parse(overrides: Sequence[str]) -> Tree:
     return tree
 
 
-def _check_file(tree: Tree, source: str) -> None:
-    _check(File, tree, f"{source}: ")
+def _check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
+    _check(File, tree, f"{source}: ", imports)
     for key in ("variant", "seed"):
         if key in tree:
             raise SettingsError(f"{source}: {key}: give the list of {key}s instead.")
@@ -295,10 +310,10 @@ def _check_file(tree: Tree, source: str) -> None:
         for key in ("data", "seed", "variant"):
             if key in changes:
                 raise SettingsError(f"{prefix}.{key}: variants differ in anything but this.")
-        _check(Run, _without_baseline(changes), f"{prefix}.")
+        _check(Run, _without_baseline(changes), f"{prefix}.", imports)
 
 
-def _check(schema: type, tree: Tree, prefix: str) -> None:
+def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> None:
     try:
         settings = OmegaConf.merge(OmegaConf.structured(schema), tree)
     except ConfigKeyError as error:
@@ -308,19 +323,22 @@ def _check(schema: type, tree: Tree, prefix: str) -> None:
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(f"{prefix}{error.full_key}: {reason}.") from error
-    given: Any = OmegaConf.to_container(settings)
-    for path in OBJECTS:
+    _check_objects(OmegaConf.to_container(settings), prefix, imports)
+
+
+def _check_objects(given: Any, prefix: str, imports: Collection[str]) -> None:
+    for path, kind in OBJECTS.items():
         value = given
         for key in path.split("."):
             value = value[key]
         if isinstance(value, list):
             for index, item in enumerate(value):
-                objects.check(item, f"{prefix}{path}[{index}]")
+                objects.check(item, f"{prefix}{path}[{index}]", kind, imports)
         elif value not in (None, MISSING):
-            objects.check(value, prefix + path)
+            objects.check(value, prefix + path, kind, imports)
 
 
-def _run(tree: Tree, variant: str, source: str) -> Run:
+def _run(tree: Tree, variant: str, source: str, imports: Collection[str]) -> Run:
     run_keys = [setting.name for setting in fields(Run)]
     shared = {key: value for key, value in tree.items() if key in run_keys}
     changes = _without_baseline(tree["variants"][variant])
@@ -330,7 +348,11 @@ def _run(tree: Tree, variant: str, source: str) -> Run:
             f"{source}: {key} is not given: set it in the file, or add {key}=VALUE to the command."
         )
     try:
-        run: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Run), tree))
+        settings = OmegaConf.merge(OmegaConf.structured(Run), tree)
+        # Again: an object may be hidden in an interpolation, which is resolved from here on.
+        resolved = OmegaConf.to_container(settings, resolve=True)
+        _check_objects(resolved, f"{source}: variants.{variant}.", imports)
+        run: Any = OmegaConf.to_object(settings)
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(f"{source}: {error.full_key}: {reason}.") from error
