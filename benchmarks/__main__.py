@@ -41,6 +41,15 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run nothing: print the settings, and how many classes and images there are",
     )
+    config.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package whose classes and functions the file may name, beside the libraries'; "
+        "may be given several times",
+    )
 
     everything = commands.add_parser(
         "compare", parents=[config], help="run and compare all variants", epilog=overriding
@@ -69,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    comparison = load(arguments.config, overrides, arguments.variant)
+    comparison = load(arguments.config, overrides, arguments.variant, arguments.imports)
     if arguments.dry_run:
         if distributed.rank() == 0:
             # The settings first: reading the data may take long, or fail.

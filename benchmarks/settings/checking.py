@@ -1,26 +1,34 @@
 """What is wrong with settings, told with the file and the place in it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import Sampler
 
+from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError, nearest
 from benchmarks.settings import objects
 from benchmarks.settings.merging import Tree
 from benchmarks.settings.schema import File, Run
 
-OBJECTS = (
-    *("data.train", "data.val", "data.test", "data.gallery"),
-    *("transforms.train", "transforms.eval"),
-    *("model.trunk", "model.embedder", "loss", "miner", "sampler"),
-    *("optimizers.trunk", "optimizers.embedder", "optimizers.metric_loss"),
-    *("schedulers.trunk", "schedulers.embedder", "schedulers.metric_loss"),
-)
+LEARNING = ("trunk", "embedder", "metric_loss")
+# Where objects stand, and what of.
+OBJECTS: dict[str, Any] = {
+    **dict.fromkeys(("data.train", "data.val", "data.test", "data.gallery"), ImageClasses),
+    **dict.fromkeys(("transforms.train", "transforms.eval"), Callable),
+    **dict.fromkeys(("model.trunk", "model.embedder", "loss", "miner"), nn.Module),
+    "sampler": Sampler,
+    **{f"optimizers.{name}": Optimizer for name in LEARNING},
+    **{f"schedulers.{name}": LRScheduler for name in LEARNING},
+}
 LOWEST = {
     "epochs": 0,
     "iterations_per_epoch": 1,
@@ -30,9 +38,9 @@ LOWEST = {
 }
 
 
-def check_file(tree: Tree, source: str) -> None:
+def check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
     """Raise a SettingsError if there is a wrong name or value in the settings of a file."""
-    _check(File, tree, f"{source}: ")
+    _check(File, tree, f"{source}: ", imports)
     for key in ("variant", "seed"):
         if key in tree:
             raise SettingsError(f"{source}: {key}: give the list of {key}s instead.")
@@ -47,10 +55,10 @@ def check_file(tree: Tree, source: str) -> None:
         for key in ("data", "seed", "variant"):
             if key in changes:
                 raise SettingsError(f"{prefix}.{key}: variants differ in anything but this.")
-        _check(Run, without_baseline(changes), f"{prefix}.")
+        _check(Run, without_baseline(changes), f"{prefix}.", imports)
 
 
-def _check(schema: type, tree: Tree, prefix: str) -> None:
+def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> None:
     try:
         settings = OmegaConf.merge(OmegaConf.structured(schema), tree)
     except ConfigKeyError as error:
@@ -60,16 +68,20 @@ def _check(schema: type, tree: Tree, prefix: str) -> None:
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(f"{prefix}{error.full_key}: {reason}.") from error
-    given: Any = OmegaConf.to_container(settings)
-    for path in OBJECTS:
+    check_objects(OmegaConf.to_container(settings), prefix, imports)
+
+
+def check_objects(given: Any, prefix: str, imports: Collection[str]) -> None:
+    """Raise a SettingsError if an object cannot be made, or its place takes others."""
+    for path, kind in OBJECTS.items():
         value = given
         for key in path.split("."):
             value = value[key]
         if isinstance(value, list):
             for index, item in enumerate(value):
-                objects.check(item, f"{prefix}{path}[{index}]")
+                objects.check(item, f"{prefix}{path}[{index}]", kind, imports)
         elif value not in (None, MISSING):
-            objects.check(value, prefix + path)
+            objects.check(value, prefix + path, kind, imports)
 
 
 def check_run(run: Run, source: str) -> None:

@@ -1,6 +1,6 @@
 """Settings as they are written: in YAML files, and as `a.b=c` on the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from benchmarks.settings.merging import Tree, merge
 COMMAND_LINE = "command line"
 
 
-def read(path: Path, extending: tuple[Path, ...] = ()) -> Tree:
+def read(path: Path, imports: Collection[str], extending: tuple[Path, ...] = ()) -> Tree:
     """Return the settings of a YAML file, on top of those of the files that it extends.
 
     Arguments:
         path: of the file.
+        imports: packages whose classes and functions the files may name, beside the libraries'.
         extending: the files that extend it, and one another.
 
     Raises:
@@ -26,7 +27,7 @@ def read(path: Path, extending: tuple[Path, ...] = ()) -> Tree:
     """
     own = _read(path)
     bases = _bases(own, path)
-    check_file(own, str(path))
+    check_file(own, str(path), imports)
     chain = (*extending, path.resolve())
     settings: Tree = {}
     for base in bases:
@@ -38,7 +39,7 @@ def read(path: Path, extending: tuple[Path, ...] = ()) -> Tree:
                 f"{path}: extends: there is no file {base}. Give its path relative to the folder "
                 f"of {path.name}."
             )
-        settings = merge(settings, read(base, chain))
+        settings = merge(settings, read(base, imports, chain))
     return changed(settings, own, str(path))
 
 
@@ -61,7 +62,7 @@ def changed(settings: Tree, changes: Tree, source: str) -> Tree:
     return merged | {"variants": kept}
 
 
-def parse(overrides: Sequence[str]) -> Tree:
+def parse(overrides: Sequence[str], imports: Collection[str]) -> Tree:
     """Return the settings of `a.b=c`."""
     for override in overrides:
         if "=" not in override:
@@ -69,7 +70,7 @@ def parse(overrides: Sequence[str]) -> Tree:
     tree: Any = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
     if "extends" in tree:
         raise SettingsError(f"{COMMAND_LINE}: extends: only a file can extend others.")
-    check_file(tree, COMMAND_LINE)
+    check_file(tree, COMMAND_LINE, imports)
     return tree
 
 

@@ -1,7 +1,7 @@
 """From a settings file to the runs that it describes."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.errors import SettingsError, nearest
-from benchmarks.settings.checking import check_run, missing, without_baseline
+from benchmarks.settings.checking import check_objects, check_run, missing, without_baseline
 from benchmarks.settings.files import COMMAND_LINE, changed, parse, read
 from benchmarks.settings.merging import Tree, merge
 from benchmarks.settings.schema import File, Run
@@ -37,19 +37,26 @@ class Comparison:
     runs: tuple[Run, ...]
 
 
-def load(path: str | Path, overrides: Sequence[str] = (), variant: str | None = None) -> Comparison:
+def load(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    variant: str | None = None,
+    imports: Collection[str] = (),
+) -> Comparison:
     """Read and check a settings file.
 
     Arguments:
         path: of a YAML file.
         overrides: `a.b=c`, each of which sets what `a: {b: c}` in the file would.
         variant: the only one wanted; default all of them.
+        imports: packages whose classes and functions the file may name, beside the libraries'.
 
     Raises:
         SettingsError: if the file cannot be read, or a key, a class, a keyword or a value is
-            wrong or missing. The message names the file, and the nearest names that are right.
+            wrong, missing or not permitted. The message names the file, and the nearest names
+            that are right.
     """
-    tree = changed(read(Path(path)), parse(overrides), COMMAND_LINE)
+    tree = changed(read(Path(path), imports), parse(overrides, imports), COMMAND_LINE)
     file = OmegaConf.merge(OmegaConf.structured(File), {"name": Path(path).stem}, tree)
     for key in ("variants", "seeds"):
         if not getattr(file, key):
@@ -57,7 +64,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), variant: str | None = 
     if variant is not None and variant not in file.variants:
         known = nearest(variant, file.variants)
         raise SettingsError(f"{path}: unknown variant {variant!r}: {known}")
-    variants = tuple(_run(tree, name, str(path)) for name in file.variants)
+    variants = tuple(_run(tree, name, str(path), imports) for name in file.variants)
     wanted = [run for run in variants if variant in (None, run.variant)]
     return Comparison(
         source=str(path),
@@ -89,7 +96,7 @@ def describe(comparison: Comparison) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(tree))
 
 
-def _run(tree: Tree, variant: str, source: str) -> Run:
+def _run(tree: Tree, variant: str, source: str, imports: Collection[str]) -> Run:
     run_keys = [setting.name for setting in fields(Run)]
     shared = {key: value for key, value in tree.items() if key in run_keys}
     changes = without_baseline(tree["variants"][variant])
@@ -99,7 +106,11 @@ def _run(tree: Tree, variant: str, source: str) -> Run:
             f"{source}: {key} is not given: set it in the file, or add {key}=VALUE to the command."
         )
     try:
-        run: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Run), tree))
+        settings = OmegaConf.merge(OmegaConf.structured(Run), tree)
+        # Again: an object may be hidden in an interpolation, which is resolved from here on.
+        resolved = OmegaConf.to_container(settings, resolve=True)
+        check_objects(resolved, f"{source}: variants.{variant}.", imports)
+        run: Any = OmegaConf.to_object(settings)
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(f"{source}: {error.full_key}: {reason}.") from error

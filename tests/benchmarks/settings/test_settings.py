@@ -365,7 +365,7 @@ def test_what_is_wrong_on_the_command_line_is_told_as_such(written, override, me
     [
         ("loss: {ArcFaceLoss: {}, CosFaceLoss: {}}", "loss: expected one .*ArcFaceLoss, CosFace"),
         ("loss: {ArcFaceLoss: 3}", "loss.ArcFaceLoss: expected {keyword: value} but got 3"),
-        ("loss: {no.where.Loss: {}}", "loss: nothing can be imported as 'no.where.Loss'"),
+        ("loss: {no.where.Loss: {}}", "loss: 'no.where.Loss' is code of 'no'"),
         ("variants: {ps: {data: {root: x}}}", "variants.ps.data: variants differ in anything but"),
         ("variants: {a/b: {epochs: 3}}", "variants.a/b: expected a name of letters"),
         ("seeds: []", "seeds: at least one is needed"),
