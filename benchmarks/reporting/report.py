@@ -163,9 +163,8 @@ def title(metric: str) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Write a table as Markdown."""
-    rows = [table.columns, ["---"] * len(table.columns), *table.astype(str).to_numpy()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    """Write a table as Markdown, texts as they are."""
+    return table.to_markdown(index=False, tablefmt="github", disable_numparse=True)
 
 
 def _common(trees: list[Tree]) -> Tree:

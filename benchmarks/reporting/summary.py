@@ -89,11 +89,11 @@ def half_width(values: Sequence[float]) -> float:
         >>> round(half_width([1.0, 2.0, 3.0]), 2)
         2.48
     """
-    count = len(values)
-    if count < 2:
+    if len(values) < 2:
         return float("nan")
-    quantile = stats.t.ppf((1 + LEVEL) / 2, df=count - 1)
-    return float(quantile * np.std(values, ddof=1) / count**0.5)
+    # Around zero, where the interval's end is its half width.
+    centred = np.subtract(values, np.mean(values))
+    return float(stats.ttest_1samp(centred, 0).confidence_interval(LEVEL).high)
 
 
 def verdict(difference: float, interval: float) -> str:

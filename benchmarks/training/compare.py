@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
-from functools import partial, partialmethod
+from functools import partial
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def _checked_splits(runs: list[Run], comparison: Comparison) -> Splits:
 
 def _execute_in_turn(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
     with _progress_bar(runs, comparison.folder) as progress:
-        _draw_no_other_bars()
+        _ignore_captions()
         for run in runs:
             _execute(run, splits, comparison.folder, partial(_advance, progress))
 
@@ -175,13 +175,11 @@ def _start_worker(splits: Splits, epochs: "SimpleQueue[str | None]") -> None:
     # resumed must not meet a worker that is still writing.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _draw_no_other_bars()
+    _ignore_captions()
 
 
-def _draw_no_other_bars() -> None:
-    # PML's trainers and testers draw bars of their own, with a warning of torch about their
-    # captions; here there is one bar over all runs.
-    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
+def _ignore_captions() -> None:
+    # torch warns about the captions of PML's bars, which are not drawn (see __main__.py).
     warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
 
 

@@ -78,6 +78,7 @@ def killed(tmp_path_factory) -> Path:
         timeout=120,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
+    assert b"epoch/s" in done.stderr and b"total_loss" not in done.stderr, "one bar over all runs"
     return config
 
 
