@@ -25,8 +25,9 @@ from omegaconf import OmegaConf
 
 from benchmarks.errors import SettingsError
 from benchmarks.results.provenance import provenance
+from benchmarks.settings.merging import merge
 from benchmarks.settings.objects import is_object
-from benchmarks.settings.reading import Run, dump, merge
+from benchmarks.settings.schema import Run, dump
 from benchmarks.training.checkpoint import written_aside
 
 COMPARISON = "comparison.yaml"

@@ -14,7 +14,7 @@ from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError
 from benchmarks.settings.objects import build, find
-from benchmarks.settings.reading import Data, Half, Run
+from benchmarks.settings.schema import Data, Half, Run
 from benchmarks.training import data_parallel
 from benchmarks.training.batches import SeededSampler, derived_seed, seed_all
 from benchmarks.training.hooks import RecordingHooks

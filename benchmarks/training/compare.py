@@ -18,7 +18,8 @@ from tqdm import tqdm
 from benchmarks import distributed
 from benchmarks.errors import FailedRunsError, SettingsError
 from benchmarks.results import folder as results
-from benchmarks.settings.reading import Comparison, Run
+from benchmarks.settings.reading import Comparison
+from benchmarks.settings.schema import Run
 from benchmarks.training import split_checks
 from benchmarks.training.assembly import Parts, Splits, load_splits
 from benchmarks.training.run import execute

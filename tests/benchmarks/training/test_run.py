@@ -23,7 +23,8 @@ from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError
 from benchmarks.evaluation.retrieval import MAIN_METRIC, RetrievalAccuracy
 from benchmarks.results import folder as results
-from benchmarks.settings.reading import Run, dump, load
+from benchmarks.settings.reading import load
+from benchmarks.settings.schema import Run, dump
 from benchmarks.training.assembly import Parts, Splits
 from benchmarks.training.batches import SeededSampler, batches_of
 from benchmarks.training.hooks import RecordingHooks

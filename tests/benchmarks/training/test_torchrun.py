@@ -12,7 +12,8 @@ import torch
 import benchmarks
 from benchmarks.evaluation.retrieval import MAIN_METRIC, evaluate
 from benchmarks.results.folder import run_folder
-from benchmarks.settings.reading import Run, load
+from benchmarks.settings.reading import load
+from benchmarks.settings.schema import Run
 from benchmarks.training import checkpoint
 from benchmarks.training.assembly import Parts, load_splits
 from benchmarks.training.hooks import SECONDS
