@@ -14,15 +14,16 @@ from pathlib import Path
 import yaml
 
 from benchmarks import distributed
-from benchmarks.errors import SettingsError
+from benchmarks.errors import FailedRunsError, SettingsError
 from benchmarks.reporting.papers import against_paper
 from benchmarks.reporting.report import report, report_folds
 from benchmarks.settings.reading import describe, load
 from benchmarks.training.compare import compare, read_data
+from benchmarks.training.split_checks import overlaps
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; wrong settings end it with a message."""
+    """Run a command; wrong settings and failed runs end it with a message."""
     parser = _parser()
     parsed, overrides = parser.parse_known_args(arguments)
     if flags := [argument for argument in overrides if argument.startswith("-")]:
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with distributed.joined():
             parsed.command(parsed, overrides)
-    except SettingsError as error:
+    except (SettingsError, FailedRunsError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on from here.")
@@ -89,10 +90,15 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
         if distributed.rank() == 0:
             # The settings first: reading the data may take long, or fail.
             print(describe(comparison), end="", flush=True)
-            counts = {"splits": read_data(comparison).counts()}
-            print(yaml.safe_dump(counts, sort_keys=False), end="")
+            splits = read_data(comparison)
+            found = {"splits": splits.counts(), "overlaps": overlaps(splits)}
+            print(yaml.safe_dump(found, sort_keys=False), end="")
         return
-    compare(comparison)
+    try:
+        compare(comparison)
+    except FailedRunsError:
+        _show(comparison.folder)
+        raise
     _show(comparison.folder)
 
 

@@ -71,10 +71,10 @@ def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> N
     check_objects(OmegaConf.to_container(settings), prefix, imports)
 
 
-def check_objects(given: Any, prefix: str, imports: Collection[str]) -> None:
-    """Raise a SettingsError if an object cannot be made, or its place takes others."""
+def check_objects(settings: Any, prefix: str, imports: Collection[str]) -> None:
+    """Raise a SettingsError if settings hold an object that cannot be made, or may not be."""
     for path, kind in OBJECTS.items():
-        value = given
+        value = settings
         for key in path.split("."):
             value = value[key]
         if isinstance(value, list):

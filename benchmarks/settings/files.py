@@ -14,16 +14,17 @@ from benchmarks.settings.merging import Tree, merge
 COMMAND_LINE = "command line"
 
 
-def read(path: Path, imports: Collection[str], extending: tuple[Path, ...] = ()) -> Tree:
+def read(path: Path, imports: Collection[str] = (), extending: tuple[Path, ...] = ()) -> Tree:
     """Return the settings of a YAML file, on top of those of the files that it extends.
 
     Arguments:
         path: of the file.
-        imports: packages whose classes and functions the files may name, beside the libraries'.
+        imports: packages that the files may name, beside the libraries.
         extending: the files that extend it, and one another.
 
     Raises:
-        SettingsError: if a file cannot be read, extends itself, or holds a wrong name or value.
+        SettingsError: if a file cannot be read, extends itself, or holds a wrong name or value,
+            or one that is not permitted.
     """
     own = _read(path)
     bases = _bases(own, path)
@@ -62,7 +63,7 @@ def changed(settings: Tree, changes: Tree, source: str) -> Tree:
     return merged | {"variants": kept}
 
 
-def parse(overrides: Sequence[str], imports: Collection[str]) -> Tree:
+def parse(overrides: Sequence[str], imports: Collection[str] = ()) -> Tree:
     """Return the settings of `a.b=c`."""
     for override in overrides:
         if "=" not in override:

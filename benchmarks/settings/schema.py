@@ -32,7 +32,8 @@ class Data:
 
     The classes of `val` choose the epoch: without it, the last one is taken. The classes of `test`
     are looked at once, at the end; without it, never. Test images retrieve those of `gallery`, or
-    where there is none each other. `workers` processes read batches ahead.
+    where there is none each other. `workers` processes read batches ahead. Splits share neither
+    classes nor images, unless `allow_overlap` says that it is meant.
     """
 
     train: dict[str, Any] = MISSING
@@ -42,6 +43,7 @@ class Data:
     root: str | None = None
     workers: int = 0
     fold: int = 0
+    allow_overlap: bool = False
 
 
 @dataclass

@@ -87,6 +87,15 @@ def test_a_package_that_the_command_line_does_not_name_is_not_imported(written, 
     assert (stranger / "imported").exists()
 
 
+def test_a_file_that_is_extended_needs_the_permission_too(written, stranger):
+    written.write_text(SETTINGS.replace("{ProxyNCALoss: {}}", "{stranger.Plain: {}}"))
+    upper = written.with_name("upper.yaml")
+    upper.write_text("extends: letters.yaml\nloss: {ArcFaceLoss: {}}\n")
+    with pytest.raises(SettingsError, match=r"letters\.yaml: loss: .* add --import stranger"):
+        load(upper)
+    assert not (stranger / "imported").exists()
+
+
 def test_saved_settings_do_not_hold_the_permission(written, stranger, capsys):
     override = "data.train={stranger.letters: {split: train}}"
     main(["compare", str(written), "--dry-run", override, "--import", "stranger"])
