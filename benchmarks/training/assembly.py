@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError
+from benchmarks.seeding import derived_seed, seed_all
 from benchmarks.settings.objects import build, find
 from benchmarks.settings.reading import Data, Half, Run
 from benchmarks.training import data_parallel
-from benchmarks.training.batches import SeededSampler, derived_seed, seed_all
+from benchmarks.training.batches import SeededSampler
 from benchmarks.training.hooks import RecordingHooks
 from benchmarks.training.trainer import Trainer
 

@@ -1,7 +1,6 @@
 """All runs of a comparison: side by side, or under torchrun one after another."""
 
 import multiprocessing
-import os
 import signal
 import sys
 import threading
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from benchmarks import distributed
 from benchmarks.errors import SettingsError
+from benchmarks.processes import end_with_parent
 from benchmarks.results import folder as results
 from benchmarks.settings.reading import Comparison, Run
 from benchmarks.training.assembly import Parts, Splits, load_splits
@@ -173,7 +173,7 @@ def _start_worker(splits: Splits, epochs: "SimpleQueue[str | None]") -> None:
     # Interrupted from the keyboard, or left without a parent, a worker ends at once: what is
     # resumed must not meet a worker that is still writing.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     _draw_no_other_bars()
 
 
@@ -182,13 +182,6 @@ def _draw_no_other_bars() -> None:
     # captions; here there is one bar over all runs.
     tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
     warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _execute_in_worker(run: Run, folder: Path) -> None:
