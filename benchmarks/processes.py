@@ -1,8 +1,15 @@
-"""Processes that do not outlive the one that started them."""
+"""How many processes there is room for, and that none outlives the one that started it."""
 
 import multiprocessing
 import os
 import threading
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def end_with_parent(_: object = None) -> None:

@@ -4,7 +4,6 @@ A file describes one run, and under `variants` how the runs to compare differ fr
 losses, datasets and the like are objects, `ClassName: {keyword: value}` (see objects.py).
 """
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -18,6 +17,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from benchmarks.errors import SettingsError, nearest
+from benchmarks.processes import cores
 from benchmarks.settings import objects
 
 Tree = dict[str, Any]
@@ -212,7 +212,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), variant: str | None = 
     return Comparison(
         source=str(path),
         folder=Path(file.results, file.name),
-        parallel_runs=file.parallel_runs or (_cores() if file.device == "cpu" else 1),
+        parallel_runs=file.parallel_runs or (cores() if file.device == "cpu" else 1),
         variants=variants,
         baselines={name: _baseline(name, file.variants, str(path)) for name in file.variants},
         runs=tuple(replace(run, seed=seed) for seed in file.seeds for run in wanted),
@@ -374,9 +374,3 @@ def _missing(tree: Tree, path: str = "") -> Iterator[str]:
             yield f"{path}{key}"
         elif isinstance(value, dict):
             yield from _missing(value, f"{path}{key}.")
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
