@@ -1,7 +1,7 @@
 """Random changes of images at training time."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -10,6 +10,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import get_worker_info
+
+
+class InTurn:
+    """Several transforms, one after another.
+
+    Arguments:
+        transforms: the first is given the images, each other one what the one before it returns.
+    """
+
+    def __init__(self, transforms: Sequence[Callable[[Any], Tensor]]) -> None:
+        self.transforms = tuple(transforms)
+
+    def __call__(self, images: Any) -> Tensor:
+        """Transform the images."""
+        for transform in self.transforms:
+            images = transform(images)
+        return images
+
+    def __repr__(self) -> str:
+        return f"InTurn({self.transforms})"
 
 
 class _Batch:
