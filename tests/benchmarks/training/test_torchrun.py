@@ -78,9 +78,10 @@ APART = """
 import os
 from benchmarks.__main__ import main
 
-os.makedirs(f"of_rank_{os.environ['RANK']}", exist_ok=True)
-os.chdir(f"of_rank_{os.environ['RANK']}")
-main()
+if __name__ == "__main__":
+    os.makedirs(f"of_rank_{os.environ['RANK']}", exist_ok=True)
+    os.chdir(f"of_rank_{os.environ['RANK']}")
+    main()
 """
 
 
