@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Subset
 from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
 from benchmarks.datasets.loading import in_order
+from benchmarks.errors import SettingsError
 
 #: The metric that chooses the epoch, and that variants are compared by.
 MAIN_METRIC = "mean_average_precision_at_r"
@@ -101,7 +102,9 @@ class SharingTester(Tester):
         """Embeddings [N, D] and labels [N, 1] of all images."""
         own = Subset(dataset, distributed.own_rows(len(dataset)))
         embeddings, labels = super().get_all_embeddings(own, *models, **options)
-        return tuple(distributed.gathered(rows)[: len(dataset)] for rows in (embeddings, labels))
+        embeddings = distributed.gathered(embeddings)[: len(dataset)]
+        _check_finite(embeddings)
+        return embeddings, distributed.gathered(labels)[: len(dataset)]
 
     def get_splits_to_compute_embeddings(
         self, *arguments: Any
@@ -114,6 +117,17 @@ class SharingTester(Tester):
         """Write accuracies into the first argument."""
         if distributed.rank() == 0:
             super().do_knn_and_accuracies(*arguments)
+
+
+def _check_finite(embeddings: Tensor) -> None:
+    """Raise a SettingsError where neighbours of embeddings cannot be told."""
+    lost = (~embeddings.isfinite()).any(dim=1).sum().item()
+    if lost:
+        raise SettingsError(
+            f"the embeddings of {lost} of {len(embeddings)} images are not finite (inf or nan). "
+            "Where training diverged, lower learning rates (optimizers.*.lr) help, or "
+            "clip_gradient_value; otherwise look at the images and the transforms."
+        )
 
 
 def evaluate(

@@ -5,6 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+# Options of timm that name files or addresses of weights, which it reads with pickle.
+FOREIGN_WEIGHTS = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"}
+
 
 class TimmTrunk(nn.Module):
     """A network of timm: images [B, 3, H, W] -> features [B, D].
@@ -17,6 +20,7 @@ class TimmTrunk(nn.Module):
     Raises:
         ImportError: if timm is not installed.
         RuntimeError: if there is no such network.
+        ValueError: if the weights are not timm's own.
 
     Example:
         >>> TimmTrunk("resnet50.tv_in1k")(torch.zeros(2, 3, 224, 224)).shape  # doctest: +SKIP
@@ -25,6 +29,12 @@ class TimmTrunk(nn.Module):
 
     def __init__(self, name: str, pretrained: bool = True, **options: Any) -> None:
         super().__init__()
+        if ":" in name or (foreign := FOREIGN_WEIGHTS & options.keys()):
+            got = repr(name) if ":" in name else f"the option {min(foreign)}"
+            raise ValueError(
+                "Expected argument `name` to be a network of timm with timm's own weights, but got "
+                f"{got}: weights from elsewhere may hold code. Load them in a module of yours."
+            )
         create_model = _imported("timm").create_model
         self.network = create_model(name, pretrained=pretrained, num_classes=0, **options)
 

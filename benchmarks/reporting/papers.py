@@ -7,7 +7,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.errors import SettingsError, nearest
-from benchmarks.reporting.report import markdown, summary_of_folds, title, with_intervals
+from benchmarks.reporting.report import (
+    markdown,
+    overlaps_of,
+    summary_of_folds,
+    title,
+    with_intervals,
+)
 from benchmarks.reporting.summary import looked_at
 from benchmarks.results import folder as results
 
@@ -74,8 +80,8 @@ def against_paper(folders: Sequence[Path], settings: str) -> str:
             "",
             table(settings, summary),
             "",
-            f"Here: {looked_at(history)} Mean ± half of the 95% Student-t interval over seeds "
-            f"({seeds}).",
+            f"Here: {looked_at(history, overlaps_of(folders))} Mean ± half of the 95% Student-t "
+            f"interval over seeds ({seeds}).",
             "",
         ]
     )

@@ -41,7 +41,7 @@ def report(folder: Path) -> str:
     results.write_table(summary, folder / "summary.csv")
     curves = plots.draw(history, summary, folder)
     views = pictures.draw(runs, results.read_comparison(folder), folder)
-    explained = note(summary, history)
+    explained = note(summary, history, results.read_overlaps(folder)) + _failures(folder)
     page = _page(folder, runs, summary, explained, curves, views)
     results.write_text(page, folder / "summary.md")
     screen = _table(summary, ["precision_at_1", MAIN_METRIC])
@@ -57,7 +57,7 @@ def report_folds(folders: Sequence[Path]) -> str:
     """
     history, summary = summary_of_folds(folders)
     screen = _table(summary, ["precision_at_1", "r_precision", MAIN_METRIC])
-    explained = f"{note(summary, history)} Each seed is a mean over folds."
+    explained = f"{note(summary, history, overlaps_of(folders))} Each seed is a mean over folds."
     return f"{screen.to_string(index=False)}\n\n{explained}"
 
 
@@ -72,6 +72,11 @@ def summary_of_folds(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFram
     if runs.empty:
         raise SettingsError("No variant was run with the same seed in each of the folders.")
     return pd.concat(histories), summarize(runs, results.read_comparison(folders[0]))
+
+
+def overlaps_of(folders: Sequence[Path]) -> list[str]:
+    """Return what the splits of comparisons share, each once."""
+    return list(dict.fromkeys(text for folder in folders for text in results.read_overlaps(folder)))
 
 
 def _page(
@@ -118,6 +123,18 @@ def _images(folder: Path) -> list[str]:
     counts = results.read_counts(folder)
     texts = [f"{name} {n['images']:,} of {n['classes']:,} classes" for name, n in counts.items()]
     return [f"Images: {', '.join(texts)}.", ""] if texts else []
+
+
+def _failures(folder: Path) -> str:
+    failures = results.read_failures(folder)
+    lines = [f"\n- {run}: {reason}" for run, reason in failures.items()]
+    if not lines:
+        return ""
+    return (
+        f"\n\nRuns that failed, so not in the table:\n{''.join(lines)}\n\n"
+        "The command that made them runs them again, once the cause is mended. Where that changes "
+        "their settings, delete the folders of these variants first."
+    )
 
 
 def _table(summary: pd.DataFrame, metrics: list[str], with_sd: bool = False) -> pd.DataFrame:

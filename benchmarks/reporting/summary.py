@@ -21,18 +21,20 @@ def final_rows(history: pd.DataFrame) -> pd.DataFrame:
     """
     tested = history["split"].eq("test").groupby([history["variant"], history["seed"]])
     counting = history["split"].where(tested.transform("any"), "test").eq("test")
-    best = history[counting].groupby(["variant", "seed"], sort=False)[MAIN_METRIC].idxmax()
+    # A run without a figure keeps its row.
+    values = history[counting].fillna({MAIN_METRIC: -np.inf})
+    best = values.groupby(["variant", "seed"], sort=False)[MAIN_METRIC].idxmax()
     seconds = history.groupby(["variant", "seed"], sort=False)["seconds"].max()
     return history.loc[best].assign(seconds=seconds.to_numpy()).reset_index(drop=True)
 
 
 def over_folds(folds: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the mean over folds for each variant and seed that all of them have.
+    """Return the mean over folds for each variant and seed that all of them have figures of.
 
     Arguments:
         folds: the runs of each fold, a row for each, see `final_rows`.
     """
-    runs = pd.concat(folds)
+    runs = pd.concat(folds).dropna(subset=[MAIN_METRIC])
     by_run = runs.groupby(["variant", "seed"], sort=False)
     whole = by_run["epoch"].transform("size").eq(len(folds))
     columns = [*metrics_of(runs), "seconds"]
@@ -55,17 +57,22 @@ def summarize(runs: pd.DataFrame, baselines: Mapping[str, str | None]) -> pd.Dat
         One row for each variant, in the order of `runs`. For each metric its mean, `_sd` and
         `_interval`, the half width of the 95% Student-t interval (nan for a single seed);
         `_difference` from the baseline over the seeds that both have, and its
-        `_difference_interval`. Beside these: the number of seeds and of pairs, the baseline, the
-        verdict on MAP@R, mean seconds.
+        `_difference_interval`. Beside these: the number of seeds that have figures and of pairs,
+        the baseline, the verdict on MAP@R, mean seconds.
     """
     rows = []
     by_variant = {name: group.set_index("seed") for name, group in runs.groupby("variant")}
     for variant in runs["variant"].unique():
         group = by_variant[variant]
         baseline = baselines[variant]
-        row = {"variant": variant, "seeds": len(group), "baseline": baseline, "pairs": 0}
+        row = {
+            "variant": variant,
+            "seeds": group[MAIN_METRIC].count(),
+            "baseline": baseline,
+            "pairs": 0,
+        }
         for metric in metrics_of(runs):
-            values = 100 * group[metric]
+            values = 100 * group[metric].dropna()
             row[metric] = values.mean()
             row[f"{metric}_sd"] = values.std()
             row[f"{metric}_interval"] = half_width(values)
@@ -110,21 +117,38 @@ def verdict(difference: float, interval: float) -> str:
     return "better" if difference > 0 else "worse"
 
 
-def looked_at(history: pd.DataFrame) -> str:
-    """Say which classes the figures are of, and how their epoch was chosen."""
+def looked_at(history: pd.DataFrame, overlaps: Sequence[str] = ()) -> str:
+    """Say which classes the figures are of, and how their epoch was chosen.
+
+    Arguments:
+        history: columns split and others, see `final_rows`.
+        overlaps: what the splits share, a text for each two of them.
+    """
     splits = set(history["split"])
+    seen = (
+        f" They are no figures of unseen classes: {'; '.join(overlaps)} (data.allow_overlap)."
+        if overlaps
+        else ""
+    )
     if "test" not in splits:
         return (
             "Validation classes, at the best epoch of each run: good for choosing, too high as a "
-            "result."
+            f"result.{seen}"
         )
     epoch = "the best validation epoch" if "val" in splits else "the last epoch"
-    return f"Test classes, looked at once, with the models of {epoch}."
+    once = "" if overlaps else ", looked at once"
+    return f"Test classes{once}, with the models of {epoch}.{seen}"
 
 
-def note(summary: pd.DataFrame, history: pd.DataFrame) -> str:
-    """Say what the table shows, and how much of it chance alone would show."""
-    text = f"{looked_at(history)} Mean ± half of the 95% Student-t interval over seeds."
+def note(summary: pd.DataFrame, history: pd.DataFrame, overlaps: Sequence[str] = ()) -> str:
+    """Say what the table shows, and how much of it chance alone would show.
+
+    Arguments:
+        summary: see `summarize`.
+        history: see `final_rows`.
+        overlaps: what the splits share, a text for each two of them.
+    """
+    text = f"{looked_at(history, overlaps)} Mean ± half of the 95% Student-t interval over seeds."
     comparisons = int(summary["verdict"].ne("").sum())
     if comparisons:
         text += (
@@ -133,6 +157,10 @@ def note(summary: pd.DataFrame, history: pd.DataFrame) -> str:
             f"{(1 - LEVEL) * comparisons:.2g} of them would be called better or worse by chance "
             "alone."
         )
+    lost = history[history[MAIN_METRIC].isna()]
+    if len(lost):
+        runs = {f"{run.variant}, seed {run.seed} ({run.split})": None for run in lost.itertuples()}
+        text += f" No figures (nan), so not among the seeds: {'; '.join(runs)}."
     if summary["pairs"].between(1, FEW_PAIRS - 1).any():
         text += (
             f" With fewer than {FEW_PAIRS} pairs of seeds intervals are wide, and a single pair "

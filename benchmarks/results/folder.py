@@ -1,19 +1,21 @@
 """The results folder of a comparison.
 
 <folder>/comparison.yaml        the variants, in order, and what each is compared with
-<folder>/splits.yaml            how many classes and images each split has
+<folder>/splits.yaml            how many classes and images each split has, and what they share
 <folder>/summary.csv, .md       and results.csv and pictures
 <folder>/<variant>/seed_<n>/    settings.yaml, versions.yaml, logs/; once the run is finished
-                                best.pt, view.pt and metrics.csv; until then checkpoint.pt
+                                best.pt, view.pt and metrics.csv; until then checkpoint.pt, and
+                                where it failed error.txt
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from textwrap import shorten
+from traceback import format_exception
 from typing import Any
 
 import pandas as pd
@@ -23,8 +25,9 @@ from omegaconf import OmegaConf
 
 from benchmarks.errors import SettingsError
 from benchmarks.results.provenance import provenance
+from benchmarks.settings.merging import merge
 from benchmarks.settings.objects import is_object
-from benchmarks.settings.reading import Run, dump, merge
+from benchmarks.settings.schema import Run, dump
 from benchmarks.training.checkpoint import written_aside
 
 COMPARISON = "comparison.yaml"
@@ -36,6 +39,8 @@ CHECKPOINT = "checkpoint.pt"
 MODELS = "best.pt"
 VIEW = "view.pt"
 LOGS = "logs"
+OVERLAPS = "overlaps"  # beside the splits
+FAILURE = "error.txt"
 LOCK = ".lock"
 MOST_CHANGES = 5  # that a message shows
 ABSENT = object()
@@ -101,11 +106,32 @@ def claimed(folder: Path, variants: Iterable[str]) -> Iterator[None]:
 def start(folder: Path, run: Run) -> None:
     """Write down what is run, and with which versions; a resumed run may be made with several."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / FAILURE).unlink(missing_ok=True)
     write_text(dump(run), folder / SETTINGS)
     path = folder / VERSIONS
     versions = yaml.safe_load(path.read_text()) if path.exists() else []
     if provenance() not in versions:
         write_text(yaml.safe_dump([*versions, provenance()], sort_keys=False), path)
+
+
+def write_failure(folder: Path, error: BaseException) -> None:
+    """Write down why a run failed: a line for reports, and the whole traceback."""
+    name = "" if isinstance(error, SettingsError) else f"{type(error).__name__}: "
+    reason = name + " ".join(str(error).split())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text("\n\n".join([reason, "".join(format_exception(error))]), folder / FAILURE)
+
+
+def read_failures(folder: Path) -> dict[str, str]:
+    """Return why runs failed, by their variant and seed: of those that were not run again since."""
+    return {
+        f"{variant}, seed {run.name.removeprefix('seed_')}": (
+            (run / FAILURE).read_text(errors="replace").split("\n", 1)[0]
+        )
+        for variant in read_comparison(folder)
+        for run in _runs(folder / variant)
+        if (run / FAILURE).exists()
+    }
 
 
 def write_comparison(folder: Path, baselines: Mapping[str, str | None]) -> None:
@@ -114,16 +140,28 @@ def write_comparison(folder: Path, baselines: Mapping[str, str | None]) -> None:
     write_text(yaml.safe_dump({"baselines": dict(baselines)}, sort_keys=False), folder / COMPARISON)
 
 
-def write_counts(folder: Path, counts: Counts) -> None:
-    """Write down how many classes and images each split has."""
-    write_text(yaml.safe_dump(counts, sort_keys=False), folder / SPLITS)
+def write_splits(folder: Path, counts: Counts, overlaps: Sequence[str]) -> None:
+    """Write down how many classes and images each split has, and which ones splits share."""
+    tree = counts | ({OVERLAPS: list(overlaps)} if overlaps else {})
+    write_text(yaml.safe_dump(tree, sort_keys=False), folder / SPLITS)
 
 
 def read_counts(folder: Path) -> Counts:
     """Return how many classes and images each split has: none where nobody wrote it down."""
+    tree = _read_splits(folder)
+    return {name: counts for name, counts in tree.items() if name != OVERLAPS}
+
+
+def read_overlaps(folder: Path) -> list[str]:
+    """Return what splits share, a text for each two of them."""
+    overlaps: list[str] = _read_splits(folder).get(OVERLAPS, [])
+    return overlaps
+
+
+def _read_splits(folder: Path) -> Tree:
     path = folder / SPLITS
-    counts: Counts = yaml.safe_load(path.read_text()) if path.exists() else {}
-    return counts
+    tree: Tree = yaml.safe_load(path.read_text()) if path.exists() else {}
+    return tree
 
 
 def read_comparison(folder: Path) -> dict[str, str | None]:
@@ -148,7 +186,7 @@ def read_metrics(folder: Path) -> pd.DataFrame:
     """Return the metrics of all finished runs of a comparison: variants in order, then seeds.
 
     Raises:
-        SettingsError: if there are none.
+        SettingsError: if there are none; the message says which ones failed, and why.
     """
     tables = [
         pd.read_csv(run / METRICS, dtype={"variant": str})
@@ -157,7 +195,9 @@ def read_metrics(folder: Path) -> pd.DataFrame:
         if is_finished(run)
     ]
     if not tables:
-        raise SettingsError(f"{folder}: no run is finished yet.")
+        failures = read_failures(folder)
+        failed = [f"\n  {run}: {reason}" for run, reason in failures.items()]
+        raise SettingsError(f"{folder}: no run is finished yet." + "".join(failed))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -205,7 +245,8 @@ def _with_defaults(settings: Tree) -> Tree:
 
 
 def _what_counts(settings: Tree) -> Tree:
-    data = settings["data"]
+    # That splits may share classes changes nothing of a run.
+    data = {key: value for key, value in settings["data"].items() if key != "allow_overlap"}
     counting = {key: value for key, value in settings.items() if key not in ("variant", "seed")}
     return counting | {"data": _without_root(data, data.get("root")) | {"root": None}}
 

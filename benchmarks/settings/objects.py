@@ -1,13 +1,13 @@
 """Objects in settings: `ClassName: {keyword: value}`, where a value may be an object again.
 
-Classes are found by name in NAMESPACES, and in those of OPTIONAL that are installed; anything else
-that can be called, by its dotted path.
+Classes are found by name in NAMESPACES, and in those of OPTIONAL that are installed; others, and
+functions, by their dotted path, where that is permitted (see permission.py).
 """
 
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from types import ModuleType
@@ -21,6 +21,7 @@ from torch.utils import data
 import pml_synthesis
 from benchmarks import datasets, models
 from benchmarks.errors import SettingsError, nearest
+from benchmarks.settings import permission
 from pml_synthesis import schedules
 
 NAMESPACES: tuple[ModuleType, ...] = (
@@ -53,6 +54,8 @@ def is_object(value: Any) -> bool:
 
 def build(value: Any, path: str = "", /, **offered: Any) -> Any:
     """Make the object that settings describe; numbers, texts and lists stay what they are.
+
+    This calls what it is given: settings from a file go through `check` first.
 
     Arguments:
         value: `{ClassName: {keyword: value}}`, or None for no object.
@@ -96,14 +99,21 @@ def build(value: Any, path: str = "", /, **offered: Any) -> Any:
         raise SettingsError(f"{path}: {reason}") from error
 
 
-def check(value: Any, path: str) -> None:
-    """Raise a SettingsError, naming the path, unless value is an object whose parts all exist."""
+def check(value: Any, path: str, kind: type = object, imports: Collection[str] = ()) -> None:
+    """Raise a SettingsError, naming the path, unless value is an object that can be made.
+
+    Arguments:
+        value: `{ClassName: {keyword: value}}`; nothing of it is made or called.
+        path: where in the settings it stands, for messages.
+        kind: the class that the place takes objects of.
+        imports: the packages that may be imported beside the libraries.
+    """
     if not is_object(value):
         got = ", ".join(map(str, value)) if isinstance(value, dict) else repr(value)
         raise SettingsError(f"{path}: expected one `ClassName: {{keyword: value}}` but got {got}.")
     ((name, given),) = value.items()
     try:
-        known, takes_any = keywords(find(name))
+        known, takes_any = keywords(_permitted(name, kind, imports))
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
     path = f"{path}.{name}"
@@ -112,7 +122,7 @@ def check(value: Any, path: str) -> None:
     for key, item in (given or {}).items():
         if key not in known and not takes_any:
             raise SettingsError(f"{path}: unknown keyword {key!r}: {nearest(key, known)}")
-        _check_parts(item, f"{path}.{key}")
+        _check_parts(item, f"{path}.{key}", imports)
 
 
 def find(name: str) -> Callable[..., Any]:
@@ -120,7 +130,7 @@ def find(name: str) -> Callable[..., Any]:
     if "." in name:
         try:
             return pkgutil.resolve_name(name)
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # whatever the code of a package raises
             raise SettingsError(f"nothing can be imported as {name!r}: {error}") from error
     for namespace in chain(NAMESPACES, _optional_namespaces()):
         if name in _classes(namespace):
@@ -167,12 +177,25 @@ def _optional_namespaces() -> Iterator[ModuleType]:
             yield importlib.import_module(name)
 
 
-def _check_parts(value: Any, path: str) -> None:
+def _permitted(name: str, kind: type, imports: Collection[str]) -> Callable[..., Any]:
+    if "." in name:
+        permission.check_name(name, imports)
+    found = find(name)
+    short = "." not in name or any(
+        getattr(namespace, known) is found
+        for namespace in NAMESPACES
+        for known in _classes(namespace)
+    )
+    permission.check_found(found, name, kind, short, imports)
+    return found
+
+
+def _check_parts(value: Any, path: str, imports: Collection[str]) -> None:
     if is_object(value):
-        check(value, path)
+        check(value, path, imports=imports)
     elif isinstance(value, dict):
         for key, item in value.items():
-            _check_parts(item, f"{path}.{key}")
+            _check_parts(item, f"{path}.{key}", imports)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _check_parts(item, f"{path}[{index}]")
+            _check_parts(item, f"{path}[{index}]", imports)

@@ -15,7 +15,7 @@ from benchmarks.datasets.transforms import InTurn
 from benchmarks.errors import SettingsError
 from benchmarks.seeding import derived_seed, seed_all
 from benchmarks.settings.objects import build, find
-from benchmarks.settings.reading import Data, Half, Run
+from benchmarks.settings.schema import Data, Half, Run
 from benchmarks.training import data_parallel
 from benchmarks.training.batches import SeededSampler
 from benchmarks.training.hooks import RecordingHooks

@@ -15,12 +15,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks import distributed
-from benchmarks.errors import SettingsError
+from benchmarks.errors import FailedRunsError, SettingsError
 from benchmarks.processes import end_with_parent
 from benchmarks.results import folder as results
-from benchmarks.settings.reading import Comparison, Run
+from benchmarks.settings.reading import Comparison
+from benchmarks.settings.schema import Run
+from benchmarks.training import split_checks
 from benchmarks.training.assembly import Parts, Splits, load_splits
 from benchmarks.training.run import execute
+from benchmarks.training.split_checks import overlaps
 
 _splits: Splits  # of a worker process
 _finished_epochs: "SimpleQueue[str | None]"
@@ -33,7 +36,7 @@ def compare(comparison: Comparison) -> None:
         SettingsError: if the results folder holds a run with other settings, another process is
             running one of the variants, or something cannot be made as the settings say: then
             nothing is run.
-        RuntimeError: if a run failed; the message says which. The others are finished first.
+        FailedRunsError: if runs failed; the message says which. The others are finished first.
             Under torchrun its own error ends it all.
     """
     runs = distributed.from_rank_0(partial(_unfinished, comparison))
@@ -47,7 +50,7 @@ def compare(comparison: Comparison) -> None:
             results.write_comparison(comparison.folder, comparison.baselines)
         if splits is not None:
             if distributed.rank() == 0:
-                results.write_counts(comparison.folder, splits.counts())
+                results.write_splits(comparison.folder, splits.counts(), overlaps(splits))
             execute_all = (
                 _execute_side_by_side if distributed.world_size() == 1 else _execute_in_turn
             )
@@ -58,10 +61,14 @@ def read_data(comparison: Comparison) -> Splits:
     """Read the datasets.
 
     Raises:
-        SettingsError: if they cannot be read; the message names the file.
+        SettingsError: if they cannot be read, share classes or images without permission, or have
+            nothing to retrieve; the message names the file.
     """
+    data = comparison.variants[0].data
     try:
-        return load_splits(comparison.variants[0].data)
+        splits = load_splits(data)
+        split_checks.check(splits, data.allow_overlap)
+        return splits
     except SettingsError as error:
         raise SettingsError(f"{comparison.source}: {error}") from error
 
@@ -108,7 +115,7 @@ def _execute_in_turn(runs: list[Run], splits: Splits, comparison: Comparison) ->
 def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
     context = multiprocessing.get_context("spawn")
     epochs: SimpleQueue[str | None] = context.SimpleQueue()
-    failures = {}
+    failures = []
     with (
         _progress_bar(runs, comparison.folder) as progress,
         ProcessPoolExecutor(
@@ -125,8 +132,9 @@ def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Compariso
         try:
             for future in as_completed(futures):
                 run = futures[future]
-                if future.exception() is not None:
-                    failures[f"{run.variant}, seed {run.seed}"] = future.exception()
+                if (error := future.exception()) is not None:
+                    failures.append(f"{run.variant}, seed {run.seed}")
+                    results.write_failure(results.run_folder(comparison.folder, run), error)
         except KeyboardInterrupt:
             # It may have come to this process alone; what the others are at is resumed.
             for worker in multiprocessing.active_children():
@@ -136,8 +144,11 @@ def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Compariso
         epochs.put(None)
         watcher.join()
     if failures:
-        first = next(iter(failures.values()))
-        raise RuntimeError(f"Failed: {'; '.join(failures)}. The first: {first!r}") from first
+        raise FailedRunsError(
+            f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}. The report says "
+            f"why, and {results.FAILURE} in the folder of each run has the whole message. Once the "
+            "cause is mended the same command runs them again, and them alone."
+        )
 
 
 def _progress_bar(runs: list[Run], folder: Path) -> tqdm:

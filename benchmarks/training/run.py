@@ -19,7 +19,7 @@ from benchmarks import distributed
 from benchmarks.evaluation.retrieval import MAIN_METRIC, evaluate
 from benchmarks.reporting.pictures import leave_view
 from benchmarks.results import folder as results
-from benchmarks.settings.reading import Run
+from benchmarks.settings.schema import Run
 from benchmarks.training import checkpoint
 from benchmarks.training.assembly import Parts, Splits
 from benchmarks.training.data_parallel import take_buffers_of_rank_0

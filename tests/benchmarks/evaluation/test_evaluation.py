@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from benchmarks.datasets import ImageClasses
+from benchmarks.errors import SettingsError
 from benchmarks.evaluation.retrieval import MAIN_METRIC, RetrievalAccuracy, evaluate
 from benchmarks.models import PixelTrunk
 
@@ -63,3 +64,24 @@ def test_queries_search_the_gallery_alone():
     assert set(metrics.values()) == {1.0}
     swapped = on_a_circle(30, -20)
     assert evaluate(models, "test", queries, 1, [1], 0, None, swapped)["recall_at_1"] == 0
+
+
+class Diverged(PixelTrunk):
+    """Embeds one image as what diverged weights give."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        embeddings = super().forward(images).clone()
+        embeddings[0, 0] = self.value
+        return embeddings
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("gallery", [None, on_a_circle(-20, 30)])
+def test_embeddings_that_are_not_finite_are_told_with_what_helps(value, gallery):
+    models = {"trunk": Diverged(value)}
+    with pytest.raises(SettingsError, match="1 of 2 images are not finite .*learning rates"):
+        evaluate(models, "test", on_a_circle(0, 10), 1, [1], 0, None, gallery)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.models import ConvTrunk, LinearEmbedder, PixelTrunk
+from benchmarks.models import ConvTrunk, LinearEmbedder, PixelTrunk, TimmTrunk
 
 
 def test_conv_trunk_has_four_blocks_with_pooling_after_the_first_three():
@@ -54,3 +54,17 @@ def test_every_parameter_of_the_default_model_is_trained():
     model = nn.Sequential(ConvTrunk(), LinearEmbedder())
     model(torch.rand(8, 1, 28, 28)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"name": "hf-hub:somebody/network"},
+        {"name": "local-dir:folder"},
+        {"name": "resnet18", "checkpoint_path": "weights.pth"},
+        {"name": "resnet18", "pretrained_cfg": {"file": "weights.pth"}},
+    ],
+)
+def test_weights_that_may_hold_code_are_refused(arguments):
+    with pytest.raises(ValueError, match="weights from elsewhere may hold code"):
+        TimmTrunk(**arguments)

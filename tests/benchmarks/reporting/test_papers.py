@@ -20,7 +20,8 @@ from benchmarks.models import LayerNormEmbedder, LinearProxies, TimmTrunk, Torch
 from benchmarks.reporting.papers import published, table
 from benchmarks.results import folder as results
 from benchmarks.settings.objects import build
-from benchmarks.settings.reading import Half, load
+from benchmarks.settings.reading import load
+from benchmarks.settings.schema import Half
 from benchmarks.training import checkpoint
 from benchmarks.training.assembly import Parts, load_splits
 from benchmarks.training.run import execute

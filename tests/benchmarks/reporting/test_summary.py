@@ -9,7 +9,7 @@ from scipy import stats
 from benchmarks.evaluation.retrieval import MAIN_METRIC
 from benchmarks.reporting import plots
 from benchmarks.reporting.report import _table
-from benchmarks.reporting.summary import final_rows, half_width, note, summarize
+from benchmarks.reporting.summary import final_rows, half_width, note, over_folds, summarize
 
 RNG = np.random.default_rng(0)
 
@@ -91,6 +91,39 @@ def test_few_pairs_are_said_to_have_wide_intervals(pairs):
     assert ("seeds='[0,1,2,3,4]'" in text) == (pairs < 5)
     alone = runs_of(plain=[0.5])
     assert "pairs" not in note(summarize(alone, {"plain": None}), alone), "nothing is compared"
+
+
+def test_runs_without_a_figure_are_named_and_not_counted():
+    runs = runs_of(plain=[0.5, np.nan, 0.7], other=[0.6, 0.6, 0.6], lost=[np.nan, np.nan])
+    final = final_rows(runs)
+    assert len(final) == len(runs)
+    summary = summarize(final, {"plain": None, "other": "plain", "lost": "plain"})
+    assert summary["seeds"].tolist() == [2, 3, 0]
+    assert summary["pairs"].tolist() == [0, 2, 0]
+    alone = summarize(final_rows(runs_of(plain=[0.5, 0.7])), {"plain": None}).iloc[0]
+    for column in ("precision_at_1", "precision_at_1_interval", MAIN_METRIC):
+        assert summary.iloc[0][column] == pytest.approx(alone[column])
+    assert summary["verdict"].tolist() == ["", "no difference seen", ""]
+    text = note(summary, runs)
+    lost = "plain, seed 1 (test); lost, seed 0 (test); lost, seed 1 (test)."
+    assert f"not among the seeds: {lost}" in text
+    assert _table(summary, [MAIN_METRIC])["MAP@R [%]"].tolist()[2] == ""
+
+
+def test_a_seed_without_a_figure_in_one_fold_is_no_mean_over_folds():
+    folds = [runs_of(a=[0.5, 0.6]), runs_of(a=[0.7, np.nan])]
+    assert over_folds(folds)["seed"].tolist() == [0]
+
+
+def test_figures_of_seen_classes_are_not_called_unseen():
+    runs = runs_of(a=[0.5, 0.6])
+    shared = ["train and test share 3 classes (such as b)"]
+    text = note(summarize(runs, {"a": None}), runs, shared)
+    assert "looked at once" not in text
+    assert f"no figures of unseen classes: {shared[0]} (data.allow_overlap)" in text
+    assert "no figures of unseen" in note(
+        summarize(runs, {"a": None}), runs.assign(split="val"), shared
+    )
 
 
 def history() -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from benchmarks.__main__ import main
+from benchmarks import __main__ as command_line
 from benchmarks.results.folder import claimed, read_metrics, read_settings
 
 SETTINGS = """
@@ -38,6 +38,12 @@ variants:
 """
 UNREADABLE = "data.train={few_glyphs.patterns: {split: none}}"
 COUNTS = {"classes": 8, "images": 64}  # of each split
+
+
+def main(arguments: list[str]) -> None:
+    """Run a command, which names the module with the data sets of these tests."""
+    permitted = [] if arguments[0] == "report" else ["--import", "few_glyphs"]
+    command_line.main([*arguments, *permitted])
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +148,52 @@ def test_changed_settings_are_refused_with_the_difference(config):
     assert times(config) == before
 
 
-def test_a_run_that_fails_is_named_and_the_others_are_finished(config, tmp_path):
-    fails = "variants.plain.loss={few_glyphs.FailingLoss: {}}"
-    with pytest.raises(RuntimeError, match="Failed: plain, seed 0. The first: ZeroDivision"):
-        main(["compare", str(config), f"results={tmp_path}", "seeds=[0]", fails])
-    assert read_metrics(tmp_path / "letters")["variant"].unique().tolist() == ["plain+ps"]
+def test_a_run_that_fails_is_named_the_others_are_reported_and_it_is_tried_again(
+    config, tmp_path, capsys
+):
+    fails = f"variants.plain.loss={{few_glyphs.FailingOnce: {{once: {tmp_path / 'once'}}}}}"
+    command = ["compare", str(config), f"results={tmp_path}", "seeds=[0]", fails]
+    with pytest.raises(SystemExit, match="error: 1 of 2 runs failed: plain, seed 0. .*same comm"):
+        main(command)
+    folder = tmp_path / "letters"
+    assert read_metrics(folder)["variant"].unique().tolist() == ["plain+ps"]
+    for text in (capsys.readouterr().out, (folder / "summary.md").read_text()):
+        assert "plain+ps" in text
+        assert "- plain, seed 0: ZeroDivisionError: in the middle\n" in text
+        assert "runs them again" in text and "delete the folders of these variants" in text
+    whole = (folder / "plain" / "seed_0" / "error.txt").read_text()
+    assert 'raise ZeroDivisionError("in the middle")' in whole
+
+    main(command)
+    assert "Runs that failed" not in capsys.readouterr().out
+    assert set(read_metrics(folder)["variant"]) == {"plain", "plain+ps"}
+    assert not list(tmp_path.rglob("error.txt"))
+
+
+def test_where_every_run_fails_the_reasons_are_told(config, tmp_path):
+    diverges = "variants.plain.optimizers.trunk={SGD: {lr: 1e30}}"
+    command = ["run", str(config), "--variant", "plain", f"results={tmp_path}", "seeds=[4]"]
+    message = "no run is finished yet.\n  plain, seed 4: the embeddings of 64 of 64 .*not finite"
+    with pytest.raises(SystemExit, match=message) as caught:
+        main([*command, diverges])
+    assert "optimizers.*.lr" in str(caught.value)
+    with pytest.raises(SystemExit, match=message):
+        main(["report", str(tmp_path / "letters")])
+
+
+def test_one_run_without_figures_does_not_hide_the_others(config, tmp_path, capsys):
+    folder = shutil.copytree(folder_of(config), tmp_path / "letters")
+    path = folder / "plain" / "seed_0" / "metrics.csv"
+    table = pd.read_csv(path)
+    table.loc[table["split"].eq("test"), "precision_at_1":"mean_average_precision_at_r"] = np.nan
+    table.to_csv(path, index=False)
+    main(["report", str(folder)])
+    assert "nan" in capsys.readouterr().out
+    assert "not among the seeds: plain, seed 0 (test)." in (folder / "summary.md").read_text()
+    summary = pd.read_csv(folder / "summary.csv")
+    assert summary["seeds"].tolist() == [1, 2]
+    assert summary["pairs"].tolist() == [0, 1]
+    assert summary["precision_at_1"].notna().all()
 
 
 @pytest.mark.parametrize(
@@ -192,6 +239,7 @@ def test_a_dry_run_prints_the_resolved_settings_and_runs_nothing(config, tmp_pat
     assert tree["variants"]["plain"]["epochs"] == 7
     assert tree["variants"]["plain"]["schedulers"]["by"] == "iteration"
     assert tree["splits"] == {name: COUNTS for name in ("train", "val", "test")}
+    assert tree["overlaps"] == []
     assert not any(tmp_path.iterdir())
 
 
@@ -208,6 +256,28 @@ def test_what_comes_is_said_before_the_data_are_read(config, tmp_path, capsys):
     assert capsys.readouterr().err == said
     main(["compare", str(config)])
     assert "Runs: 4, finished: 4, " in capsys.readouterr().err
+
+
+def test_splits_that_share_classes_are_refused_unless_it_is_meant(config, tmp_path, capsys):
+    shared = "data.test={few_glyphs.patterns: {split: train, num_classes: 3}}"
+    command = ["run", str(config), "--variant", "plain", f"results={tmp_path}", "seeds=[0]", shared]
+    for option in ([], ["--dry-run"]):
+        with pytest.raises(SystemExit, match="data: train and test share 3 classes"):
+            main([*command, *option])
+    assert not (tmp_path / "letters").exists()
+    capsys.readouterr()
+    main([*command, "data.allow_overlap=true"])
+    shown = capsys.readouterr().out
+    page = (tmp_path / "letters" / "summary.md").read_text()
+    for text in (shown, page):
+        assert "no figures of unseen classes: train and test share 3 classes" in text
+        assert "looked at once" not in text
+    main([*command, "data.allow_overlap=true"])
+    assert "train and test share" in capsys.readouterr().out
+
+
+def test_an_older_comparison_of_seen_classes_goes_on_once_it_is_meant(config):
+    main(["compare", str(config), "data.allow_overlap=true"])
 
 
 def test_the_page_counts_classes_and_images_where_they_were_written_down(config, tmp_path):

@@ -59,6 +59,7 @@ variants:
                     fraction: {CosineSchedule: {start: 0.0, end: 1.0}}
         augmenter: {ProxySynthesis: {}}
 """
+PERMITTED = ("--import", "few_glyphs")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def killed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
     config = folder / "letters.yaml"
     config.write_text(SETTINGS.replace("ONCE", str(folder / "once")) + f"results: {folder}/runs\n")
-    command = [sys.executable, "-m", "benchmarks", "compare", str(config)]
+    command = [sys.executable, "-m", "benchmarks", "compare", str(config), *PERMITTED]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     done = subprocess.run(
         command,
@@ -81,7 +82,7 @@ def killed(tmp_path_factory) -> Path:
 
 
 def run_of(config: Path):
-    (run,) = load(config).runs
+    (run,) = load(config, imports=["few_glyphs"]).runs
     return run
 
 
@@ -138,7 +139,7 @@ def test_an_interrupt_of_the_main_process_alone_stops_all(tmp_path):
     config.write_text(f"{settings}\nresults: {tmp_path}/runs\n")
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", "compare", str(config)],
+        [sys.executable, "-m", "benchmarks", "compare", str(config), *PERMITTED],
         env=os.environ | {"PYTHONPATH": paths},
         stderr=subprocess.PIPE,
         text=True,

@@ -12,7 +12,8 @@ import torch
 import benchmarks
 from benchmarks.evaluation.retrieval import MAIN_METRIC, evaluate
 from benchmarks.results.folder import run_folder
-from benchmarks.settings.reading import Run, load
+from benchmarks.settings.reading import load
+from benchmarks.settings.schema import Run
 from benchmarks.training import checkpoint
 from benchmarks.training.assembly import Parts, load_splits
 from benchmarks.training.hooks import SECONDS
@@ -98,7 +99,7 @@ def torchrun(config: Path) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     return subprocess.run(
-        [*command, "apart.py", "compare", config],
+        [*command, "apart.py", "compare", config, "--import", "few_glyphs"],
         cwd=config.parent,
         env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -113,7 +114,7 @@ def of_rank(rank: int, config: Path) -> Path:
 
 
 def run_of(config: Path, variant: str) -> Run:
-    (run,) = load(config, variant=variant).runs
+    (run,) = load(config, variant=variant, imports=["few_glyphs"]).runs
     return run
 
 
