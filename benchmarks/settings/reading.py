@@ -10,7 +10,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.errors import SettingsError, nearest
 from benchmarks.processes import cores
-from benchmarks.settings.checking import check_objects, check_run, missing, without_baseline
+from benchmarks.settings.checking import (
+    check_comparison,
+    check_objects,
+    check_run,
+    missing,
+    without_baseline,
+)
 from benchmarks.settings.files import COMMAND_LINE, changed, parse, read
 from benchmarks.settings.merging import Tree, merge
 from benchmarks.settings.schema import File, Run
@@ -58,9 +64,7 @@ def load(
     """
     tree = changed(read(Path(path), imports), parse(overrides, imports), COMMAND_LINE)
     file = OmegaConf.merge(OmegaConf.structured(File), {"name": Path(path).stem}, tree)
-    for key in ("variants", "seeds"):
-        if not getattr(file, key):
-            raise SettingsError(f"{path}: {key}: at least one is needed.")
+    check_comparison(file, str(path))
     if variant is not None and variant not in file.variants:
         known = nearest(variant, file.variants)
         raise SettingsError(f"{path}: unknown variant {variant!r}: {known}")
