@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from pytorch_metric_learning.testers import GlobalEmbeddingSpaceTester
 from torch import Tensor
 from torch.utils.data import Subset
 
+from benchmarks.evaluation.retrieval import Tester
 from benchmarks.reporting.plots import save
 from benchmarks.results import folder as results
 from benchmarks.training import checkpoint
@@ -80,7 +80,7 @@ def draw(runs: pd.DataFrame, baselines: Mapping[str, str | None], folder: Path) 
 
 def _embed(parts: Parts, rows: Tensor) -> tuple[Tensor, Tensor]:
     # Not the sharing tester: in a run of several processes only one draws pictures.
-    tester = GlobalEmbeddingSpaceTester(
+    tester = Tester(
         batch_size=256,
         dataloader_num_workers=parts.run.data.workers,
         data_device=parts.device,

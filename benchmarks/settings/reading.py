@@ -1,6 +1,5 @@
 """From a settings file to the runs that it describes."""
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -10,7 +9,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.errors import SettingsError, nearest
-from benchmarks.settings.checking import check_objects, check_run, missing, without_baseline
+from benchmarks.processes import cores
+from benchmarks.settings.checking import (
+    check_comparison,
+    check_objects,
+    check_run,
+    missing,
+    without_baseline,
+)
 from benchmarks.settings.files import COMMAND_LINE, changed, parse, read
 from benchmarks.settings.merging import Tree, merge
 from benchmarks.settings.schema import File, Run
@@ -58,9 +64,7 @@ def load(
     """
     tree = changed(read(Path(path), imports), parse(overrides, imports), COMMAND_LINE)
     file = OmegaConf.merge(OmegaConf.structured(File), {"name": Path(path).stem}, tree)
-    for key in ("variants", "seeds"):
-        if not getattr(file, key):
-            raise SettingsError(f"{path}: {key}: at least one is needed.")
+    check_comparison(file, str(path))
     if variant is not None and variant not in file.variants:
         known = nearest(variant, file.variants)
         raise SettingsError(f"{path}: unknown variant {variant!r}: {known}")
@@ -69,7 +73,7 @@ def load(
     return Comparison(
         source=str(path),
         folder=Path(file.results, file.name),
-        parallel_runs=file.parallel_runs or (_cores() if file.device == "cpu" else 1),
+        parallel_runs=file.parallel_runs or (cores() if file.device == "cpu" else 1),
         variants=variants,
         baselines={name: _baseline(name, file.variants, str(path)) for name in file.variants},
         runs=tuple(replace(run, seed=seed) for seed in file.seeds for run in wanted),
@@ -128,9 +132,3 @@ def _baseline(variant: str, variants: Mapping[str, Tree], source: str) -> str | 
             f"{source}: variants.{variant}.baseline: no other variant {baseline!r}: {others}"
         )
     return baseline
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -252,7 +252,7 @@ def short(name: str, root: Path, *overrides: str):
     parts += ["val"] * name.startswith("reality_check")
     partial = [f"data.{part}.{dataset}.partial=true" for part in parts]
     size = ["epochs=1", "iterations_per_epoch=2", "batch_size=4", "seeds=[0]"]
-    size += ["device=cpu", "data.workers=0"]
+    size += ["device=cpu", "data.workers=2"]
     comparison = loaded(name, f"data.root={root}", *partial, *size, *overrides)
     for run in comparison.runs:
         run.transforms.train[0]["RandomResizedCrop"]["size"] = 32

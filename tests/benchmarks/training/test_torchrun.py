@@ -27,6 +27,7 @@ data:
   train: {few_glyphs.patterns: {split: train}}
   val: {few_glyphs.patterns: {split: val}}
   test: {few_glyphs.patterns: {split: test, num_classes: 3, count: 5}}
+  workers: 2
 model:
   trunk: {few_glyphs.DoubleTrunk: {width: 12}}
   embedder: {few_glyphs.double: {module: {LinearEmbedder: {in_features: 12}}}}
@@ -78,9 +79,10 @@ APART = """
 import os
 from benchmarks.__main__ import main
 
-os.makedirs(f"of_rank_{os.environ['RANK']}", exist_ok=True)
-os.chdir(f"of_rank_{os.environ['RANK']}")
-main()
+if __name__ == "__main__":
+    os.makedirs(f"of_rank_{os.environ['RANK']}", exist_ok=True)
+    os.chdir(f"of_rank_{os.environ['RANK']}")
+    main()
 """
 
 
