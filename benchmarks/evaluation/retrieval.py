@@ -20,9 +20,8 @@ from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
 from benchmarks.datasets.loading import in_order
 from benchmarks.errors import SettingsError
+from benchmarks.evaluation.metrics import MAIN_METRIC
 
-#: The metric that chooses the epoch, and that variants are compared by.
-MAIN_METRIC = "mean_average_precision_at_r"
 GALLERY = "gallery"
 CPU = torch.device("cpu")
 

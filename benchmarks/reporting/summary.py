@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.evaluation.retrieval import MAIN_METRIC
+from benchmarks.evaluation.metrics import MAIN_METRIC
 
 LEVEL = 0.95
 FEW_PAIRS = 5  # Below it the quantile of Student's t alone makes an interval wide.
@@ -117,7 +117,7 @@ def verdict(difference: float, interval: float) -> str:
     return "better" if difference > 0 else "worse"
 
 
-def looked_at(history: pd.DataFrame, overlaps: Sequence[str] = ()) -> str:
+def describe_protocol(history: pd.DataFrame, overlaps: Sequence[str] = ()) -> str:
     """Say which classes the figures are of, and how their epoch was chosen.
 
     Arguments:
@@ -148,7 +148,8 @@ def note(summary: pd.DataFrame, history: pd.DataFrame, overlaps: Sequence[str] =
         history: see `final_rows`.
         overlaps: what the splits share, a text for each two of them.
     """
-    text = f"{looked_at(history, overlaps)} Mean ± half of the 95% Student-t interval over seeds."
+    protocol = describe_protocol(history, overlaps)
+    text = f"{protocol} Mean ± half of the 95% Student-t interval over seeds."
     comparisons = int(summary["verdict"].ne("").sum())
     if comparisons:
         text += (

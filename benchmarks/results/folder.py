@@ -24,11 +24,10 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from benchmarks.errors import SettingsError
+from benchmarks.files import atomic_write
 from benchmarks.results.provenance import provenance
-from benchmarks.settings.merging import merge
-from benchmarks.settings.objects import is_object
+from benchmarks.settings.merging import is_object, merge
 from benchmarks.settings.schema import Run, dump
-from benchmarks.training.checkpoint import written_aside
 
 COMPARISON = "comparison.yaml"
 SPLITS = "splits.yaml"
@@ -66,9 +65,9 @@ def check_settings(folder: Path, variants: Iterable[Run]) -> None:
     """
     changed: dict[str, list[str]] = {}
     for run in variants:
-        asked = _what_counts(yaml.safe_load(dump(run)))
+        asked = _comparable(yaml.safe_load(dump(run)))
         for path in sorted((folder / run.variant).glob(f"seed_*/{SETTINGS}")):
-            there = _what_counts(_with_defaults(yaml.safe_load(path.read_text())))
+            there = _comparable(_with_defaults(yaml.safe_load(path.read_text())))
             if there != asked:
                 changed.setdefault(run.variant, []).extend(_changes(there, asked))
     if changed:
@@ -207,7 +206,7 @@ def read_settings(folder: Path) -> dict[str, Tree]:
     for variant in read_comparison(folder):
         for run in _runs(folder / variant)[:1]:
             tree = yaml.safe_load((run / SETTINGS).read_text())
-            settings[variant] = _what_counts(tree)
+            settings[variant] = _comparable(tree)
     return settings
 
 
@@ -223,13 +222,13 @@ def read_versions(folder: Path) -> list[dict[str, str]]:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a CSV file."""
-    with written_aside(path) as unfinished:
+    with atomic_write(path) as unfinished:
         table.to_csv(unfinished, index=False)
 
 
 def write_text(text: str, path: Path) -> None:
     """Write a text file."""
-    with written_aside(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(text)
 
 
@@ -244,7 +243,7 @@ def _with_defaults(settings: Tree) -> Tree:
     return merge(defaults, settings)
 
 
-def _what_counts(settings: Tree) -> Tree:
+def _comparable(settings: Tree) -> Tree:
     # That splits may share classes changes nothing of a run.
     data = {key: value for key, value in settings["data"].items() if key != "allow_overlap"}
     counting = {key: value for key, value in settings.items() if key not in ("variant", "seed")}

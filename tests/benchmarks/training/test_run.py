@@ -21,7 +21,8 @@ from torch.utils.data import RandomSampler
 import benchmarks
 from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError
-from benchmarks.evaluation.retrieval import MAIN_METRIC, RetrievalAccuracy
+from benchmarks.evaluation.metrics import MAIN_METRIC
+from benchmarks.evaluation.retrieval import RetrievalAccuracy
 from benchmarks.results import folder as results
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run, dump
