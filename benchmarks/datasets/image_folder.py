@@ -1,6 +1,8 @@
 """Images of the user's own, in a folder for each class."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from benchmarks.datasets.image_classes import ImageClasses, check_split
-from benchmarks.datasets.image_files import read_picture
+from benchmarks.datasets.image_files import pixels, read_picture
 from benchmarks.errors import nearest
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+NO_IMAGES = {"desktop.ini", "thumbs.db"}  # what systems leave in folders, beside hidden files
+MOST_NAMES = 5  # that a message shows
 Classes = float | Sequence[str]
 
 
@@ -20,7 +24,9 @@ class ImageFolder(ImageClasses):
     """Pictures in `root/<class>/`, at any depth: float [N, 3 or 1, size, size] in [0, 1].
 
     Classes are split, never the images of a class. Of each picture the largest square in its
-    middle is taken and resized. All images are held in memory.
+    middle is taken and resized. Transparent parts become white, and 16 bits are scaled to 8 (see
+    read_picture). All images are held in memory. A warning counts and names the files that are
+    left out, since their format is not read, and the classes of one image.
 
     Arguments:
         root: the folder that holds a folder for each class.
@@ -35,7 +41,7 @@ class ImageFolder(ImageClasses):
 
     Raises:
         FileNotFoundError: if there is no such folder, no class in it, or no image in a class.
-        OSError: if an image cannot be read.
+        OSError: if images cannot be read; all of them are counted, and the first are named.
         ValueError: if there is no such split or class, a fraction is not in [0, 1), a class is in
             both lists, or the split is left without classes.
 
@@ -65,7 +71,7 @@ class ImageFolder(ImageClasses):
                 f"Expected arguments `validation` and `test` to leave classes for the split "
                 f"{split!r}, out of {len(files)} in {root}, but got {validation!r} and {test!r}."
             )
-        images = [_read(file, size, grey) for name in names for file in files[name]]
+        images = _read_all([file for name in names for file in files[name]], size, grey)
         labels = torch.arange(len(names)).repeat_interleave(
             torch.tensor([len(files[name]) for name in names])
         )
@@ -76,19 +82,50 @@ def _find_images(root: Path) -> dict[str, list[Path]]:
     layout = f"Images are expected in {root}/<class>/, as {', '.join(sorted(SUFFIXES))}"
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}. {layout}.")
-    files = {
-        folder.name: sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    found = {
+        folder.name: sorted(filter(_is_meant, folder.rglob("*")))
         for folder in root.iterdir()
         if folder.is_dir() and not folder.name.startswith(".")
     }
-    if not files:
+    if not found:
         raise FileNotFoundError(f"There are no folders of classes in {root}. {layout}.")
+    files = {name: [path for path in paths if _is_image(path)] for name, paths in found.items()}
     if empty := sorted(name for name, images in files.items() if not images):
         raise FileNotFoundError(
             f"There are no images of {', '.join(empty)} in {root}. {layout}: add some to each of "
             "these folders, or take the folders away."
         )
+    unknown = [path for paths in found.values() for path in paths if not _is_image(path)]
+    if unknown:
+        kinds = Counter(path.suffix.lower() or "no suffix" for path in unknown)
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        warnings.warn(
+            f"{len(unknown)} files in {root} are left out, since their formats are not read "
+            f"({counts}): {_some_of(unknown, root)}. Convert them to PNG or JPEG, or remove them.",
+            stacklevel=3,
+        )
+    if single := sorted(name for name, images in files.items() if len(images) == 1):
+        warnings.warn(
+            f"{len(single)} classes in {root} have one image only, which has no other of its class "
+            f"to retrieve: {', '.join(single[:MOST_NAMES])}"
+            f"{', ...' if len(single) > MOST_NAMES else ''}. Add images, or remove these classes.",
+            stacklevel=3,
+        )
     return files
+
+
+def _is_meant(path: Path) -> bool:
+    hidden = path.name.startswith(".") or path.name.lower() in NO_IMAGES
+    return path.is_file() and not hidden
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _some_of(paths: Iterable[Path], root: Path) -> str:
+    names = [path.relative_to(root).as_posix() for path in sorted(paths)]
+    return ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
 
 
 def _split(names: list[str], validation: Classes, test: Classes, seed: int) -> dict[str, list[str]]:
@@ -141,8 +178,20 @@ def _count(argument: str, fraction: float, classes: int) -> int:
     return max(round(fraction * classes), 1 if fraction else 0)
 
 
-def _read(file: Path, size: int, grey: bool) -> Tensor:
-    picture = read_picture(file, "L" if grey else "RGB")
-    square = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(square, dtype=np.float32) / 255)
-    return pixels[None] if grey else pixels.permute(2, 0, 1)
+def _read_all(files: Sequence[Path], size: int, grey: bool) -> list[Tensor]:
+    images, failures = [], []
+    for file in files:
+        try:
+            picture = read_picture(file, "L" if grey else "RGB")
+        except OSError as error:
+            failures.append(error)
+        else:
+            images.append(pixels(ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)))
+    if failures:
+        reasons = [str(error) for error in failures[:MOST_NAMES]]
+        more = len(failures) - len(reasons)
+        raise OSError(
+            f"{len(failures)} of {len(files)} images cannot be read:\n  "
+            + "\n  ".join([*reasons, *([f"and {more} more"] if more else [])])
+        ) from failures[0]
+    return images
