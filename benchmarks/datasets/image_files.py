@@ -37,7 +37,9 @@ class ImageFiles:
         return [read_picture(self.paths[row]) for row in rows.tolist()]
 
 
-def read_picture(path: str | Path, mode: str = "RGB", content: bytes | None = None) -> Image.Image:
+def read_picture(
+    path: str | Path, mode: str = "RGB", content: bytes | None = None, advice: str | None = None
+) -> Image.Image:
     """Return a picture as its camera was held, in a mode of Pillow with 8 bits a channel.
 
     Transparent parts become white. Brightness of 16 bits (12 in some TIFF files) is scaled to 8
@@ -48,6 +50,7 @@ def read_picture(path: str | Path, mode: str = "RGB", content: bytes | None = No
         path: of the file, also for messages.
         mode: "RGB" or "L".
         content: of the file, if it is read already, such as from an archive.
+        advice: what to do about a file that cannot be read; by default to convert or remove it.
 
     Raises:
         OSError: if it cannot be read, or its brightness has no known white; the message names the
@@ -61,8 +64,9 @@ def read_picture(path: str | Path, mode: str = "RGB", content: bytes | None = No
     # What Pillow's decoders raise on broken files is not documented; SyntaxError, ValueError and
     # struct.error have been seen.
     except Exception as error:
+        reason, remedy = _reason(error, path, content)
         raise OSError(
-            f"{path} cannot be read as an image: {_reason(error, path, content)}, or remove it."
+            f"{path} cannot be read as an image: {reason}. {advice or f'{remedy}, or remove it.'}"
         ) from error
 
 
@@ -72,16 +76,17 @@ def pixels(picture: Image.Image) -> Tensor:
     return values[None] if values.dim() == 2 else values.permute(2, 0, 1).contiguous()
 
 
-def _reason(error: Exception, path: str | Path, content: bytes | None) -> str:
+def _reason(error: Exception, path: str | Path, content: bytes | None) -> tuple[str, str]:
+    """Return why a picture cannot be read, and what helps."""
     if isinstance(error, Image.DecompressionBombError):
-        return f"it has too many pixels for Pillow ({error}) Reduce its size"
+        return f"it has too many pixels for Pillow ({str(error).rstrip('.')})", "Reduce its size"
     if isinstance(error, FileNotFoundError):
-        return "there is no such file. Put it back"
+        return "there is no such file", "Put it back"
     if isinstance(error, UnidentifiedImageError):
         empty = (Path(path).stat().st_size == 0) if content is None else not content
         found = "it is empty (0 bytes)" if empty else "Pillow does not know its format"
-        return f"{found}. Save it as PNG or JPEG"
-    return f"{str(error).rstrip('.') or type(error).__name__}. Save it again as PNG or JPEG"
+        return found, "Save it as PNG or JPEG"
+    return str(error).rstrip(".") or type(error).__name__, "Save it again as PNG or JPEG"
 
 
 def _in_eight_bits(upright: Image.Image, original: Image.Image) -> Image.Image:

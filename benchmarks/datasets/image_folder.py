@@ -5,19 +5,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from benchmarks.datasets.class_splits import Classes, split_classes
 from benchmarks.datasets.image_classes import ImageClasses, check_split
 from benchmarks.datasets.image_files import pixels, read_picture
-from benchmarks.errors import nearest
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 NO_IMAGES = {"desktop.ini", "thumbs.db"}  # what systems leave in folders, beside hidden files
 MOST_NAMES = 5  # that a message shows
-Classes = float | Sequence[str]
 
 
 class ImageFolder(ImageClasses):
@@ -65,12 +63,7 @@ class ImageFolder(ImageClasses):
         if size < 1:
             raise ValueError(f"Expected argument `size` to be a positive integer but got {size}.")
         files = _find_images(Path(root))
-        names = _split(sorted(files), validation, test, seed)[split]
-        if not names:
-            raise ValueError(
-                f"Expected arguments `validation` and `test` to leave classes for the split "
-                f"{split!r}, out of {len(files)} in {root}, but got {validation!r} and {test!r}."
-            )
+        names = split_classes(sorted(files), split, validation, test, seed)
         images = _read_all([file for name in names for file in files[name]], size, grey)
         labels = torch.arange(len(names)).repeat_interleave(
             torch.tensor([len(files[name]) for name in names])
@@ -126,56 +119,6 @@ def _is_image(path: Path) -> bool:
 def _some_of(paths: Iterable[Path], root: Path) -> str:
     names = [path.relative_to(root).as_posix() for path in sorted(paths)]
     return ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
-
-
-def _split(names: list[str], validation: Classes, test: Classes, seed: int) -> dict[str, list[str]]:
-    shuffled = [str(name) for name in np.random.default_rng(seed).permutation(names)]
-    # Names go first: a fraction is drawn from the classes that nobody named.
-    named = {*_named("validation", validation, names), *_named("test", test, names)}
-    if both := set(_named("validation", validation, names)) & set(_named("test", test, names)):
-        raise ValueError(
-            f"Expected arguments `validation` and `test` to share no class but both have {both}."
-        )
-    free = [name for name in shuffled if name not in named]
-    chosen = {}
-    for argument, classes in (("test", test), ("validation", validation)):
-        if isinstance(classes, int | float):
-            count = _count(argument, classes, len(names))
-            chosen[argument], free = set(free[:count]), free[count:]
-        else:
-            chosen[argument] = set(classes)
-    trainval = [name for name in names if name not in chosen["test"]]
-    return {
-        "train": [name for name in trainval if name not in chosen["validation"]],
-        "val": sorted(chosen["validation"]),
-        "trainval": trainval,
-        "test": sorted(chosen["test"]),
-    }
-
-
-def _named(argument: str, classes: Classes, names: list[str]) -> Sequence[str]:
-    if isinstance(classes, int | float):
-        return ()
-    if isinstance(classes, str):
-        raise ValueError(
-            f"Expected argument `{argument}` to be a fraction or a list of classes but got "
-            f"{classes!r}."
-        )
-    for name in classes:
-        if name not in names:
-            raise ValueError(
-                f"Expected argument `{argument}` to name classes that are there but got {name!r}: "
-                f"{nearest(str(name), names)}"
-            )
-    return classes
-
-
-def _count(argument: str, fraction: float, classes: int) -> int:
-    if not 0 <= fraction < 1:
-        raise ValueError(
-            f"Expected argument `{argument}` to be a fraction in [0, 1) but got {fraction}."
-        )
-    return max(round(fraction * classes), 1 if fraction else 0)
 
 
 def _read_all(files: Sequence[Path], size: int, grey: bool) -> list[Tensor]:
