@@ -1,6 +1,7 @@
 """Image datasets for zero-shot retrieval: the classes of the test split are never trained on."""
 
 from benchmarks.datasets.crops import CenterCrop, RandomResizedCrop
+from benchmarks.datasets.emoji import Emoji
 from benchmarks.datasets.glyphs import Glyphs
 from benchmarks.datasets.image_classes import ImageClasses
 from benchmarks.datasets.image_files import ImageFiles
@@ -14,6 +15,7 @@ __all__ = [
     "CUB",
     "Cars196",
     "CenterCrop",
+    "Emoji",
     "Glyphs",
     "ImageClasses",
     "ImageFiles",

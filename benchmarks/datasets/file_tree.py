@@ -41,6 +41,10 @@ class FileTree:
             for name in found
             if name.startswith(inside) and not name.endswith("/")
         )
+        self._known = frozenset(self.names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
 
     def where(self, name: str) -> Path:
         """Return the place of a file, for messages."""
@@ -103,7 +107,7 @@ def find_tree(root: str | Path, marker: str, source: str) -> FileTree:
     for archive in archives:
         tree = FileTree(archive, source)
         for folder in ("", *sorted({name.split("/")[0] + "/" for name in tree.names})):
-            if folder + marker in tree.names:
+            if folder + marker in tree:
                 return FileTree(archive, source, folder)
     looked = f"{root}, nor in {', '.join(map(str, archives))}" if archives else f"{root}"
     raise FileNotFoundError(
