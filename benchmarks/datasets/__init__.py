@@ -3,6 +3,7 @@
 from benchmarks.datasets.crops import CenterCrop, RandomResizedCrop
 from benchmarks.datasets.emoji import Emoji
 from benchmarks.datasets.glyphs import Glyphs
+from benchmarks.datasets.grocery_store import GroceryStore
 from benchmarks.datasets.image_classes import ImageClasses
 from benchmarks.datasets.image_files import ImageFiles
 from benchmarks.datasets.image_folder import ImageFolder
@@ -17,6 +18,7 @@ __all__ = [
     "CenterCrop",
     "Emoji",
     "Glyphs",
+    "GroceryStore",
     "ImageClasses",
     "ImageFiles",
     "ImageFolder",
