@@ -8,11 +8,11 @@ from pathlib import Path
 import yaml
 
 from benchmarks import distributed
-from benchmarks.compare import compare, read_data
 from benchmarks.errors import SettingsError
-from benchmarks.papers import against_paper
-from benchmarks.report import report, report_folds
-from benchmarks.settings import describe, load
+from benchmarks.reporting.papers import against_paper
+from benchmarks.reporting.report import report, report_folds
+from benchmarks.settings.reading import describe, load
+from benchmarks.training.compare import compare, read_data
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

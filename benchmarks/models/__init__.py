@@ -1,0 +1,16 @@
+"""Networks, embedders and how the proxies of losses start."""
+
+from benchmarks.models.networks import ConvTrunk, LayerNormEmbedder, LinearEmbedder, PixelTrunk
+from benchmarks.models.pretrained import TimmTrunk, TorchvisionTrunk
+from benchmarks.models.proxies import LinearProxies, UnitProxies
+
+__all__ = [
+    "ConvTrunk",
+    "LayerNormEmbedder",
+    "LinearEmbedder",
+    "LinearProxies",
+    "PixelTrunk",
+    "TimmTrunk",
+    "TorchvisionTrunk",
+    "UnitProxies",
+]

@@ -1,0 +1,24 @@
+"""How settings change others."""
+
+from typing import Any
+
+from benchmarks.settings.objects import is_object
+
+Tree = dict[str, Any]
+
+
+def merge(base: Any, changes: Any) -> Any:
+    """Change a tree of settings: mappings key by key, but an object of another class as a whole.
+
+    Example:
+        >>> base = {"seed": 1, "loss": {"ArcFaceLoss": {"margin": 20}}}
+        >>> merge(base, {"loss": {"ArcFaceLoss": {"scale": 9}}})
+        {'seed': 1, 'loss': {'ArcFaceLoss': {'margin': 20, 'scale': 9}}}
+        >>> merge(base, {"loss": {"CosFaceLoss": {}}})
+        {'seed': 1, 'loss': {'CosFaceLoss': {}}}
+    """
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    if is_object(base) and is_object(changes) and base.keys() != changes.keys():
+        return changes
+    return base | {key: merge(base.get(key), value) for key, value in changes.items()}
