@@ -2,6 +2,7 @@
 
 from benchmarks.datasets.crops import CenterCrop, RandomResizedCrop
 from benchmarks.datasets.emoji import Emoji
+from benchmarks.datasets.font_glyphs import FontGlyphs
 from benchmarks.datasets.glyphs import Glyphs
 from benchmarks.datasets.grocery_store import GroceryStore
 from benchmarks.datasets.image_classes import ImageClasses
@@ -17,6 +18,7 @@ __all__ = [
     "Cars196",
     "CenterCrop",
     "Emoji",
+    "FontGlyphs",
     "Glyphs",
     "GroceryStore",
     "ImageClasses",

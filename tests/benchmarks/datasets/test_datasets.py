@@ -499,7 +499,7 @@ def real_root() -> Path:
 
 @pytest.fixture(scope="module")
 def real_full_root() -> Path:
-    beside = Path(__file__).parents[3] / "shared" / "data" / "omniglot_full"
+    beside = Path(__file__).parents[4] / "shared" / "data" / "omniglot_full"
     root = Path(os.environ.get("OMNIGLOT_FULL_ROOT", beside))
     if not all((root / f"{part}.zip").is_file() or (root / part).is_dir() for part in FULL):
         pytest.skip(f"needs {' and '.join(FULL)}, set OMNIGLOT_FULL_ROOT to their folder")

@@ -122,7 +122,7 @@ def test_wrong_options_are_told(options, message, miniature):
 
 @pytest.fixture(scope="module")
 def real_root() -> Path:
-    root = Path(os.environ.get("GROCERY_ROOT", Path(__file__).parents[3] / "shared/data/grocery"))
+    root = Path(os.environ.get("GROCERY_ROOT", Path(__file__).parents[4] / "shared/data/grocery"))
     if not root.exists():
         pytest.skip("needs GroceryStoreDataset, set GROCERY_ROOT to its folder")
     return root

@@ -155,7 +155,7 @@ def test_wrong_options_are_told(options, message, miniature):
 
 @pytest.fixture(scope="module")
 def real_root() -> Path:
-    root = Path(os.environ.get("EMOJI_ROOT", Path(__file__).parents[3] / "shared/data/emoji"))
+    root = Path(os.environ.get("EMOJI_ROOT", Path(__file__).parents[4] / "shared/data/emoji"))
     if not root.exists():
         pytest.skip("needs discourse-emojis, set EMOJI_ROOT to its folder")
     return root
