@@ -206,7 +206,10 @@ def test_shapes_survive_turning_in_an_image_that_is_not_square():
 
 @pytest.mark.parametrize(
     ("options", "argument"),
-    [({"degrees": -1}, "degrees"), ({"shift": -0.1}, "shift"), ({"scale": 1.0}, "scale")],
+    [
+        *[({"degrees": -1}, "degrees"), ({"shift": -0.1}, "shift"), ({"scale": 1.0}, "scale")],
+        ({"padding": "wrap"}, "padding"),
+    ],
 )
 def test_strengths_out_of_range_are_refused(options, argument):
     with pytest.raises(ValueError, match=f"`{argument}`.*{options[argument]}"):
@@ -214,8 +217,27 @@ def test_strengths_out_of_range_are_refused(options, argument):
 
 
 def test_repr_lists_every_option():
-    expected = "RandomAffine(degrees=5, shift=0.1, scale=0.2, seed=7)"
-    assert repr(RandomAffine(5, 0.1, 0.2, seed=7)) == expected
+    expected = "RandomAffine(degrees=5, shift=0.1, scale=0.2, seed=7, padding='border')"
+    assert repr(RandomAffine(5, 0.1, 0.2, seed=7, padding="border")) == expected
+
+
+@pytest.mark.parametrize(
+    ("padding", "expected"),
+    [("lowest", [1, 1, 3, 1, 4]), ("border", [3, 3, 3, 1, 4]), ("reflection", [1, 3, 3, 1, 4])],
+)
+def test_what_comes_into_view_can_be_chosen(padding, expected):
+    images = torch.tensor([3.0, 1, 4, 1, 5]).expand(1, 1, 1, -1)
+    shift = torch.tensor([[2 / 5, 0.0]])
+    shifted = warp_affine(images, torch.zeros(1), shift, torch.ones(1), padding)
+    torch.testing.assert_close(shifted.flatten(), torch.tensor(expected).float())
+
+
+@pytest.mark.parametrize("padding", ["border", "reflection"])
+def test_a_white_ground_stays_white(padding):
+    images = torch.ones(32, 3, 16, 16)
+    images[:, :, 6:10, 6:10] = 0.2
+    changed = RandomAffine(padding=padding)(images)
+    assert changed[:, :, 0].min() > 0.9999 and changed[:, :, :, -1].min() > 0.9999
 
 
 def test_neither_workers_nor_epochs_repeat_changes():
