@@ -40,6 +40,8 @@ def check_file(tree: Tree, source: str) -> None:
         prefix = f"{source}: variants.{name}"
         if not re.fullmatch(r"[\w+-][\w+.-]*", name):
             raise SettingsError(f"{prefix}: expected a name of letters, digits, '_', '+' and '-'.")
+        if changes is None:  # left out
+            continue
         if not isinstance(changes, dict):
             raise SettingsError(f"{prefix}: expected settings to change but got {changes!r}.")
         for key in ("data", "seed", "variant"):

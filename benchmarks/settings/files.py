@@ -7,14 +7,73 @@ from typing import Any
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
-from benchmarks.errors import SettingsError
-from benchmarks.settings.merging import Tree
+from benchmarks.errors import SettingsError, nearest
+from benchmarks.settings.checking import check_file
+from benchmarks.settings.merging import Tree, merge
 
 COMMAND_LINE = "command line"
 
 
-def read(path: Path) -> Tree:
-    """Return the settings of a YAML file."""
+def read(path: Path, extending: tuple[Path, ...] = ()) -> Tree:
+    """Return the settings of a YAML file, on top of those of the files that it extends.
+
+    Arguments:
+        path: of the file.
+        extending: the files that extend it, and one another.
+
+    Raises:
+        SettingsError: if a file cannot be read, extends itself, or holds a wrong name or value.
+    """
+    own = _read(path)
+    bases = _bases(own, path)
+    check_file(own, str(path))
+    chain = (*extending, path.resolve())
+    settings: Tree = {}
+    for base in bases:
+        if base.resolve() in chain:
+            names = " extends ".join(file.name for file in (*chain, base))
+            raise SettingsError(f"{path}: extends: a file cannot extend itself, but {names}.")
+        if not base.is_file():
+            raise SettingsError(
+                f"{path}: extends: there is no file {base}. Give its path relative to the folder "
+                f"of {path.name}."
+            )
+        settings = merge(settings, read(base, chain))
+    return changed(settings, own, str(path))
+
+
+def changed(settings: Tree, changes: Tree, source: str) -> Tree:
+    """Return settings with changes on top of them; a variant that becomes null is left out.
+
+    Raises:
+        SettingsError: if there is no variant of that name.
+    """
+    merged = merge(settings, changes)
+    known = settings.get("variants", {})
+    variants = merged.get("variants", {})
+    left_out = {name for name, variant in variants.items() if variant is None}
+    for name in sorted(left_out - known.keys()):
+        raise SettingsError(
+            f"{source}: variants.{name}: no variant of this name to leave out: "
+            f"{nearest(name, known)}"
+        )
+    kept = {name: variant for name, variant in variants.items() if name not in left_out}
+    return merged | {"variants": kept}
+
+
+def parse(overrides: Sequence[str]) -> Tree:
+    """Return the settings of `a.b=c`."""
+    for override in overrides:
+        if "=" not in override:
+            raise SettingsError(f"{COMMAND_LINE}: expected key=value but got {override!r}.")
+    tree: Any = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
+    if "extends" in tree:
+        raise SettingsError(f"{COMMAND_LINE}: extends: only a file can extend others.")
+    check_file(tree, COMMAND_LINE)
+    return tree
+
+
+def _read(path: Path) -> Tree:
     try:
         tree: Any = OmegaConf.to_container(OmegaConf.load(path))
     except OSError as error:
@@ -26,10 +85,12 @@ def read(path: Path) -> Tree:
     return tree
 
 
-def parse(overrides: Sequence[str]) -> Tree:
-    """Return the settings of `a.b=c`."""
-    for override in overrides:
-        if "=" not in override:
-            raise SettingsError(f"{COMMAND_LINE}: expected key=value but got {override!r}.")
-    tree: Any = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
-    return tree
+def _bases(settings: Tree, path: Path) -> list[Path]:
+    """The files that a file extends, which its own settings do not name any more."""
+    given = settings.pop("extends", [])
+    names = given if isinstance(given, list) else [given]
+    if not all(isinstance(name, str) for name in names):
+        raise SettingsError(
+            f"{path}: extends: expected a settings file, or a list of them, but got {given!r}."
+        )
+    return [path.parent / name for name in names]

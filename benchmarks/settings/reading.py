@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.errors import SettingsError, nearest
-from benchmarks.settings.checking import check_file, check_run, missing, without_baseline
-from benchmarks.settings.files import COMMAND_LINE, parse, read
+from benchmarks.settings.checking import check_run, missing, without_baseline
+from benchmarks.settings.files import COMMAND_LINE, changed, parse, read
 from benchmarks.settings.merging import Tree, merge
 from benchmarks.settings.schema import File, Run
 
@@ -49,11 +49,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), variant: str | None = 
         SettingsError: if the file cannot be read, or a key, a class, a keyword or a value is
             wrong or missing. The message names the file, and the nearest names that are right.
     """
-    tree = read(Path(path))
-    check_file(tree, str(path))
-    if overrides:
-        tree = merge(tree, parse(overrides))
-        check_file(tree, COMMAND_LINE)
+    tree = changed(read(Path(path)), parse(overrides), COMMAND_LINE)
     file = OmegaConf.merge(OmegaConf.structured(File), {"name": Path(path).stem}, tree)
     for key in ("variants", "seeds"):
         if not getattr(file, key):

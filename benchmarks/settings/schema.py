@@ -122,17 +122,21 @@ class Run:
 class File(Run):
     """What a settings file may hold: a run, and how to compare its variants.
 
+    Its settings change those of the files that it `extends`: a path, or a list of paths in turn,
+    relative to the file. A variant that becomes null is left out.
+
     Each of `variants` changes settings of the run, and runs once with each of `seeds`, in
     `parallel_runs` processes (default: one for each core, or one alone where the device is no CPU).
     Results are written to `results`/`name` (default name: that of the file). A variant is compared
     with its `baseline`: by default the one named by what comes before "+" in its name.
     """
 
+    extends: Any = None
     name: str = MISSING
     results: str = "runs"
     parallel_runs: int | None = None
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    variants: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
 
 def dump(run: Run) -> str:

@@ -142,9 +142,72 @@ def test_data_root_is_referred_to(written):
         load(path)
 
 
+def test_a_file_changes_those_that_it_extends(written, tmp_path):
+    base = written()
+    (tmp_path / "below").mkdir()
+    path = tmp_path / "below" / "more.yaml"
+    path.write_text("extends: ../letters.yaml\nvariants: {plain: {epochs: 7}, other: {epochs: 0}}")
+    names = [run.variant for run in load(base).variants]
+    comparison = load(path)
+    assert comparison.folder.name == "more"
+    assert [run.variant for run in comparison.variants] == [*names, "other"]
+    epochs = {run.variant: run.epochs for run in comparison.variants}
+    assert (epochs["plain"], epochs["other"]) == (7, 0)
+    unchanged = next(run for run in load(base).variants if run.variant == "plain")
+    changed = next(run for run in comparison.variants if run.variant == "plain")
+    assert dump(replace(changed, epochs=unchanged.epochs)) == dump(unchanged)
+
+
+def test_later_files_and_the_file_itself_win_and_lists_are_replaced(written, tmp_path):
+    written("{epochs: 3, batch_size: 4, recall_at: [1, 2, 4]}")
+    (tmp_path / "a.yaml").write_text("extends: letters.yaml\nepochs: 4\nbatch_size: 8")
+    (tmp_path / "b.yaml").write_text("epochs: 5\nrecall_at: [2]")
+    (tmp_path / "c.yaml").write_text("extends: [a.yaml, b.yaml]\nembedding_size: 16")
+    run = load(tmp_path / "c.yaml").variants[0]
+    assert (run.epochs, run.batch_size, run.embedding_size) == (5, 8, 16)
+    assert run.recall_at == [2]
+
+
+def test_a_variant_that_becomes_null_is_left_out(written, tmp_path):
+    path = written()
+    names = [run.variant for run in load(path).variants]
+    (tmp_path / "less.yaml").write_text("extends: letters.yaml\nvariants: {ps: null}")
+    for comparison in (load(tmp_path / "less.yaml"), load(path, ["variants.ps=null"])):
+        assert [run.variant for run in comparison.variants] == [n for n in names if n != "ps"]
+        assert "ps" not in comparison.baselines
+    with pytest.raises(
+        SettingsError, match=r"command line: variants\.pss: no variant .* mean ps\?"
+    ):
+        load(path, ["variants.pss=null"])
+
+
+@pytest.mark.parametrize(
+    ("extends", "message"),
+    [
+        ("missing.yaml", r"own\.yaml: extends: there is no file .*missing\.yaml\. Give its path"),
+        ("own.yaml", r"own\.yaml: extends: a file cannot .* own\.yaml extends own\.yaml\."),
+        ("middle.yaml", r"middle\.yaml: extends: .* own\.yaml extends middle\.yaml extends own"),
+        ("wrong.yaml", r"wrong\.yaml: epoch: unknown setting: did you mean epochs\?"),
+        ("{a: b}", r"own\.yaml: extends: expected a settings file, or a list of them, but got"),
+        ("[1]", r"own\.yaml: extends: expected a settings file, or a list of them, but got"),
+    ],
+)
+def test_what_cannot_be_extended_is_refused(tmp_path, extends, message):
+    (tmp_path / "own.yaml").write_text(f"extends: {extends}")
+    (tmp_path / "middle.yaml").write_text("extends: own.yaml")
+    (tmp_path / "wrong.yaml").write_text("epoch: 3")
+    with pytest.raises(SettingsError, match=message):
+        load(tmp_path / "own.yaml")
+
+
+def test_the_command_line_extends_nothing(written):
+    with pytest.raises(SettingsError, match="command line: extends: only a file can extend others"):
+        load(written(), ["extends=other.yaml"])
+
+
 @pytest.mark.parametrize(
     "path",
-    sorted({*CONFIGS.rglob("*.yaml")} - {*CONFIGS.glob("papers/*")}),
+    sorted({*CONFIGS.glob("*.yaml"), *CONFIGS.glob("studies/*.yaml")}),
     ids=lambda path: path.stem,
 )
 def test_the_shipped_files_describe_what_can_be_built(path):
