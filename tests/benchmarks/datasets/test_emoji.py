@@ -11,9 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+import benchmarks
+from benchmarks.__main__ import main
 from benchmarks.datasets import Emoji, emoji
 from benchmarks.datasets.emoji import GROUPS, VENDORS
 
+CONFIGS = Path(benchmarks.__file__).parent / "configs"
 PER_GROUP = 3  # in the miniature
 
 
@@ -148,6 +151,13 @@ def test_what_is_missing_or_broken_is_told(tmp_path):
 def test_wrong_options_are_told(options, message, miniature):
     with pytest.raises(ValueError, match=message):
         Emoji(miniature, **options)
+
+
+def test_the_settings_file_trains(miniature, tmp_path):
+    short = ["epochs=1", "iterations_per_epoch=2", "batch_size=8", "seeds=[0]", "embedding_size=8"]
+    where = [f"data.root={miniature}", f"results={tmp_path}"]
+    main(["run", str(CONFIGS / "emoji.yaml"), "--variant", "norm_softmax", *where, *short])
+    assert "norm_softmax" in (tmp_path / "emoji" / "summary.md").read_text()
 
 
 # ---------------------------------------------------------------- the real drawings

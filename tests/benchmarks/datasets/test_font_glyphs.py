@@ -8,8 +8,11 @@ import matplotlib
 import pytest
 import torch
 
+import benchmarks
+from benchmarks.__main__ import main
 from benchmarks.datasets import FontGlyphs, Glyphs, font_glyphs
 
+CONFIGS = Path(benchmarks.__file__).parent / "configs"
 FONTS = ("DejaVuSans.ttf", "DejaVuSerif-Bold.ttf", "DejaVuSansMono-Oblique.ttf")
 LETTERS = "ABCDEFGHIJKLMNOPQRST"
 SPLITS = {"characters": LETTERS, "validation": 0.2, "test": 0.3}
@@ -136,6 +139,19 @@ def test_a_character_without_ink_is_named(root):
 def test_wrong_options_are_told(options, message, root):
     with pytest.raises(ValueError, match=message):
         FontGlyphs(root, **(SPLITS | options))
+
+
+def test_the_settings_file_trains(root, tmp_path):
+    short = ["epochs=1", "iterations_per_epoch=2", "batch_size=8", "seeds=[0]", "embedding_size=8"]
+    where = [f"data.root={root}", f"results={tmp_path}", "data.train.FontGlyphs.num_classes=3"]
+    of_set = [
+        f"data.{split}.FontGlyphs.{argument}={value}"
+        for split in ("train", "val", "test")
+        for argument, value in SPLITS.items()
+    ]
+    config = str(CONFIGS / "fonts.yaml")
+    main(["run", config, "--variant", "norm_softmax", *where, *short, *of_set])
+    assert "norm_softmax" in (tmp_path / "fonts" / "summary.md").read_text()
 
 
 # ---------------------------------------------------------------- the real fonts

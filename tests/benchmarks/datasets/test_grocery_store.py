@@ -10,9 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+import benchmarks
+from benchmarks.__main__ import main
 from benchmarks.datasets import GroceryStore, grocery_store
 from benchmarks.datasets.grocery_store import PARTS
 
+CONFIGS = Path(benchmarks.__file__).parent / "configs"
 COARSE = {"Apple": ["Gala", "Pink-Lady"], "Milk": ["Fat", "Thin"], "Garlic": ["Garlic"]}
 FINE = [(coarse, fine) for coarse, names in COARSE.items() for fine in names]
 PER_PART = 2
@@ -115,6 +118,19 @@ def test_photographs_that_cannot_be_read_are_named(miniature):
 def test_wrong_options_are_told(options, message, miniature):
     with pytest.raises(ValueError, match=message):
         GroceryStore(miniature, **options)
+
+
+def test_the_settings_file_trains(miniature, tmp_path):
+    short = ["epochs=1", "iterations_per_epoch=2", "batch_size=4", "seeds=[0]", "embedding_size=8"]
+    where = [f"data.root={miniature}", f"results={tmp_path}"]
+    of_set = [
+        f"data.{split}.GroceryStore.{argument}=[{names[0]}]"
+        for split in ("train", "val", "test")
+        for argument, names in SPLITS.items()
+    ]
+    config = str(CONFIGS / "grocery.yaml")
+    main(["run", config, "--variant", "norm_softmax", *where, *short, *of_set])
+    assert "norm_softmax" in (tmp_path / "grocery" / "summary.md").read_text()
 
 
 # ---------------------------------------------------------------- the real photographs
