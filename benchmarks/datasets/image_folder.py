@@ -76,7 +76,7 @@ def _find_images(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}. {layout}.")
     found = {
-        folder.name: sorted(filter(_is_meant, folder.rglob("*")))
+        folder.name: sorted(path for path in folder.rglob("*") if _is_meant(path, folder))
         for folder in root.iterdir()
         if folder.is_dir() and not folder.name.startswith(".")
     }
@@ -107,9 +107,9 @@ def _find_images(root: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _is_meant(path: Path) -> bool:
-    hidden = path.name.startswith(".") or path.name.lower() in NO_IMAGES
-    return path.is_file() and not hidden
+def _is_meant(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.is_file() and not hidden and path.name.lower() not in NO_IMAGES
 
 
 def _is_image(path: Path) -> bool:

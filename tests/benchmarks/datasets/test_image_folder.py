@@ -154,6 +154,8 @@ def test_files_of_unknown_formats_are_counted_and_named(tmp_path):
         (tmp_path / "class 1" / name).write_text("not read")
     for name in (".DS_Store", "Thumbs.db", "._1.png"):  # left by systems
         (tmp_path / "class 1" / name).write_text("not meant")
+    (tmp_path / "class 1" / ".thumbnails").mkdir()
+    (tmp_path / "class 1" / ".thumbnails" / "1.png").write_text("not meant")
     message = r"3 files in .*2 \.heic, 1 \.txt\): class 1/1.HEIC, "
     with pytest.warns(UserWarning, match=message) as warned:
         images = ImageFolder(tmp_path, "test", test=["class 1"], size=4)
