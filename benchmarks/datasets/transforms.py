@@ -57,6 +57,8 @@ def batch_at(place: int) -> Iterator[None]:
     finally:
         _batch.reset(token)
 
+PADDINGS = ("lowest", "border", "reflection")
+
 
 class RandomTransform:
     """A transform with random numbers of its own.
@@ -122,12 +124,13 @@ class RandomAffine(RandomTransform):
         shift: shifts are uniform in [-shift, shift] of the width and of the height.
         scale: sizes are uniform in [1 - scale, 1 + scale].
         seed: the start of the sequence.
+        padding: what comes into view: the "lowest" value of the image, which is the paper where
+            ink is high, its "border" drawn out, or a "reflection" of it.
 
-    Called with float images [B, C, H, W] or one image [C, H, W], it returns the same shape. What
-    comes into view takes the image's lowest value: the paper, where ink is high.
+    Called with float images [B, C, H, W] or one image [C, H, W], it returns the same shape.
 
     Raises:
-        ValueError: if degrees or shift is negative, or scale not in [0, 1).
+        ValueError: if degrees or shift is negative, scale not in [0, 1), or padding unknown.
 
     Example:
         >>> RandomAffine(seed=1)(torch.rand(64, 1, 28, 28)).shape
@@ -135,28 +138,38 @@ class RandomAffine(RandomTransform):
     """
 
     def __init__(
-        self, degrees: float = 10, shift: float = 0.08, scale: float = 0.1, seed: int = 0
+        self,
+        degrees: float = 10,
+        shift: float = 0.08,
+        scale: float = 0.1,
+        seed: int = 0,
+        padding: str = "lowest",
     ) -> None:
         for name, value in (("degrees", degrees), ("shift", shift)):
             if not value >= 0:
                 raise ValueError(f"Expected argument `{name}` to be at least 0 but got {value}.")
         if not 0 <= scale < 1:
             raise ValueError(f"Expected argument `scale` to be in [0, 1) but got {scale}.")
+        if padding not in PADDINGS:
+            raise ValueError(
+                f"Expected argument `padding` to be one of {PADDINGS} but got {padding!r}."
+            )
         super().__init__(seed)
         self.degrees = degrees
         self.shift = shift
         self.scale = scale
+        self.padding = padding
 
     def __call__(self, images: Tensor) -> Tensor:
         """Change each of the images [B, C, H, W], or the one image [C, H, W]."""
         if images.dim() == 3:
             return self(images[None])[0]
-        return warp_affine(images, *self._draw(len(images)))
+        return warp_affine(images, *self._draw(len(images)), padding=self.padding)
 
     def __repr__(self) -> str:
         return (
             f"RandomAffine(degrees={self.degrees}, shift={self.shift}, scale={self.scale}, "
-            f"seed={self.seed})"
+            f"seed={self.seed}, padding={self.padding!r})"
         )
 
     def _draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -214,7 +227,9 @@ class Normalize:
         return f"Normalize(mean={self.mean}, std={self.std})"
 
 
-def warp_affine(images: Tensor, angles: Tensor, shifts: Tensor, sizes: Tensor) -> Tensor:
+def warp_affine(
+    images: Tensor, angles: Tensor, shifts: Tensor, sizes: Tensor, padding: str = "lowest"
+) -> Tensor:
     """Rotate, scale and then shift images [B, C, H, W] about their centres.
 
     Arguments:
@@ -222,9 +237,11 @@ def warp_affine(images: Tensor, angles: Tensor, shifts: Tensor, sizes: Tensor) -
         angles: [B], in radians, clockwise.
         shifts: [B, 2], to the right and down, as fractions of the width and of the height.
         sizes: [B], above 1 to enlarge.
+        padding: what comes into view: each channel's "lowest" value, its "border" or a
+            "reflection".
 
     Returns:
-        The images [B, C, H, W]; what comes into view takes each channel's lowest value.
+        The images [B, C, H, W].
     """
     cos, sin = angles.cos() / sizes, angles.sin() / sizes
     aspect = images.shape[-2] / images.shape[-1]
@@ -232,5 +249,7 @@ def warp_affine(images: Tensor, angles: Tensor, shifts: Tensor, sizes: Tensor) -
     turn = torch.stack([cos, sin * aspect, -sin / aspect, cos], dim=1).view(-1, 2, 2)
     matrices = torch.cat([turn, turn @ (-2 * shifts)[:, :, None]], dim=2).to(images)
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    if padding != "lowest":
+        return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
     paper = images.amin(dim=(-2, -1), keepdim=True)
     return F.grid_sample(images - paper, grid, align_corners=False) + paper

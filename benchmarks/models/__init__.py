@@ -3,6 +3,7 @@
 from benchmarks.models.networks import ConvTrunk, LayerNormEmbedder, LinearEmbedder, PixelTrunk
 from benchmarks.models.pretrained import TimmTrunk, TorchvisionTrunk
 from benchmarks.models.proxies import LinearProxies, UnitProxies
+from benchmarks.models.resnet import SmallResNet
 
 __all__ = [
     "ConvTrunk",
@@ -10,6 +11,7 @@ __all__ = [
     "LinearEmbedder",
     "LinearProxies",
     "PixelTrunk",
+    "SmallResNet",
     "TimmTrunk",
     "TorchvisionTrunk",
     "UnitProxies",

@@ -1,5 +1,6 @@
 """Omniglot, the datasets' common shape and the transforms (Glyphs has a file of its own)."""
 
+import io
 import math
 import os
 import pickle
@@ -13,6 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from benchmarks.datasets import ImageClasses, Omniglot, RandomAffine, omniglot
+from benchmarks.datasets.file_tree import FileTree
 from benchmarks.datasets.transforms import warp_affine
 
 # ---------------------------------------------------------------- ImageClasses
@@ -204,7 +206,10 @@ def test_shapes_survive_turning_in_an_image_that_is_not_square():
 
 @pytest.mark.parametrize(
     ("options", "argument"),
-    [({"degrees": -1}, "degrees"), ({"shift": -0.1}, "shift"), ({"scale": 1.0}, "scale")],
+    [
+        *[({"degrees": -1}, "degrees"), ({"shift": -0.1}, "shift"), ({"scale": 1.0}, "scale")],
+        ({"padding": "wrap"}, "padding"),
+    ],
 )
 def test_strengths_out_of_range_are_refused(options, argument):
     with pytest.raises(ValueError, match=f"`{argument}`.*{options[argument]}"):
@@ -212,8 +217,27 @@ def test_strengths_out_of_range_are_refused(options, argument):
 
 
 def test_repr_lists_every_option():
-    expected = "RandomAffine(degrees=5, shift=0.1, scale=0.2, seed=7)"
-    assert repr(RandomAffine(5, 0.1, 0.2, seed=7)) == expected
+    expected = "RandomAffine(degrees=5, shift=0.1, scale=0.2, seed=7, padding='border')"
+    assert repr(RandomAffine(5, 0.1, 0.2, seed=7, padding="border")) == expected
+
+
+@pytest.mark.parametrize(
+    ("padding", "expected"),
+    [("lowest", [1, 1, 3, 1, 4]), ("border", [3, 3, 3, 1, 4]), ("reflection", [1, 3, 3, 1, 4])],
+)
+def test_what_comes_into_view_can_be_chosen(padding, expected):
+    images = torch.tensor([3.0, 1, 4, 1, 5]).expand(1, 1, 1, -1)
+    shift = torch.tensor([[2 / 5, 0.0]])
+    shifted = warp_affine(images, torch.zeros(1), shift, torch.ones(1), padding)
+    torch.testing.assert_close(shifted.flatten(), torch.tensor(expected).float())
+
+
+@pytest.mark.parametrize("padding", ["border", "reflection"])
+def test_a_white_ground_stays_white(padding):
+    images = torch.ones(32, 3, 16, 16)
+    images[:, :, 6:10, 6:10] = 0.2
+    changed = RandomAffine(padding=padding)(images)
+    assert changed[:, :, 0].min() > 0.9999 and changed[:, :, :, -1].min() > 0.9999
 
 
 def test_neither_workers_nor_epochs_repeat_changes():
@@ -271,7 +295,7 @@ def write_zip(root: Path, part: str) -> None:
 @pytest.fixture(autouse=True)
 def miniature(request, monkeypatch):
     """Let the loader expect the miniature parts, except where a test reads the real ones."""
-    if "real_root" not in request.fixturenames:
+    if not {"real_root", "real_full_root"} & {*request.fixturenames}:
         monkeypatch.setattr(omniglot, "DRAWINGS", 2)
         for part, alphabets in (SMALL | FULL).items():
             monkeypatch.setitem(omniglot.CHARACTERS, part, sum(alphabets.values()))
@@ -399,6 +423,71 @@ def test_a_damaged_archive_is_refused(tmp_path):
         Omniglot(tmp_path)
 
 
+def encoded(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("archive", [False, True])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"it is empty \(0 bytes\)"),
+        (b"no picture", "Pillow does not know its format"),
+        (encoded(Image.effect_noise((105, 105), 50))[:3000], "truncated"),
+        (encoded(Image.new("1", (50, 105))), "expected a drawing of 105 x 105 .* got 50 x 105"),
+        (encoded(Image.new("1", (300, 300))), "too many pixels"),
+    ],
+    ids=["empty", "text", "cut", "small", "bomb"],
+)
+def test_bad_drawings_are_named(archive, content, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)
+    part = "images_background_small1"
+    for name in SMALL:
+        write_folder(tmp_path, name)
+    file = f"{part}/Korean/character02/0001_02.png"
+    (tmp_path / file).write_bytes(content)
+    if archive:
+        with ZipFile(tmp_path / f"{part}.zip", "w") as packed:
+            for path in sorted((tmp_path / part).rglob("*.png")):
+                packed.write(path, path.relative_to(tmp_path).as_posix())
+        (tmp_path / part).rename(tmp_path / "unpacked")
+        file = f"{part}.zip/{file}"
+    with pytest.raises(OSError, match=f"{file}.*{message}.*Get it again from https://github"):
+        Omniglot(tmp_path)
+
+
+def test_drawings_in_colour_or_grey_are_read_as_ink(tmp_path):
+    for name in SMALL:
+        write_folder(tmp_path, name)
+    one_bit = Omniglot(tmp_path).images
+    for i, path in enumerate(sorted((tmp_path / "images_background_small1").rglob("*.png"))):
+        Image.open(path).convert(["L", "RGB", "RGBA", "P"][i % 4]).save(path)
+    torch.testing.assert_close(Omniglot(tmp_path).images, one_bit)
+
+
+def test_drawings_are_read_once(small_root, monkeypatch):
+    train = Omniglot(small_root)
+    monkeypatch.setattr(FileTree, "read", None)
+    assert torch.equal(Omniglot(small_root).images, train.images)
+    val = Omniglot(small_root, "val", validation=["Korean"])
+    rows = [name.startswith("Korean") for name in train.class_names]
+    korean = train.images.unflatten(0, (-1, omniglot.DRAWINGS))[rows].flatten(0, 1)
+    assert torch.equal(val.images, korean)
+
+
+def test_a_drawing_that_changed_is_read_again(tmp_path):
+    for name in SMALL:
+        write_folder(tmp_path, name)
+    before = Omniglot(tmp_path).images
+    path = tmp_path / "images_background_small1" / "Greek" / "character01" / "0001_01.png"
+    Image.new("1", (105, 105)).save(path)
+    after = Omniglot(tmp_path).images
+    assert after[0].unique().numel() == 1
+    assert torch.equal(before[1:], after[1:])
+
+
 @pytest.mark.parametrize("validation", [["Klingon"], ["Korean", "Sanskrit"], "Korean"])
 def test_validation_must_list_training_alphabets(validation, small_root):
     with pytest.raises(ValueError, match=r"`validation`.*\['Greek', 'Korean', 'Latin'\]"):
@@ -428,6 +517,33 @@ def real_root() -> Path:
     if not all((root / f"{part}.zip").is_file() or (root / part).is_dir() for part in SMALL):
         pytest.skip(f"needs the archives {' and '.join(SMALL)}, set OMNIGLOT_ROOT to their folder")
     return root
+
+
+@pytest.fixture(scope="module")
+def real_full_root() -> Path:
+    beside = Path(__file__).parents[4] / "shared" / "data" / "omniglot_full"
+    root = Path(os.environ.get("OMNIGLOT_FULL_ROOT", beside))
+    if not all((root / f"{part}.zip").is_file() or (root / part).is_dir() for part in FULL):
+        pytest.skip(f"needs {' and '.join(FULL)}, set OMNIGLOT_FULL_ROOT to their folder")
+    return root
+
+
+def test_the_full_subset_has_964_training_and_659_test_characters(real_full_root):
+    train, test = (Omniglot(real_full_root, split, subset="full") for split in ("train", "test"))
+    alphabets = []
+    for dataset, characters in ((train, 964), (test, 659)):
+        assert len(dataset.class_names) == characters
+        assert dataset.labels.bincount().tolist() == [20] * characters
+        alphabets.append({name.split("/")[0] for name in dataset.class_names})
+    assert [len(names) for names in alphabets] == [30, 20]
+    assert not alphabets[0] & alphabets[1]
+
+
+def test_both_subsets_have_the_same_drawings(real_root, real_full_root):
+    small, full = Omniglot(real_root, subset="small"), Omniglot(real_full_root, subset="full")
+    rows = [full.class_names.index(name) for name in small.class_names]
+    drawings = full.images.unflatten(0, (-1, 20))[rows].flatten(0, 1)
+    assert torch.equal(drawings, small.images)
 
 
 def test_the_small_subset_has_136_training_and_106_test_characters(real_root):

@@ -96,7 +96,8 @@ def test_the_middle_of_a_wide_picture_is_taken_upright(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         Image.fromarray(pixels[::-1, ::-1]).save(tmp_path / name / "x.PNG", exif=exif)
-    (image,) = ImageFolder(tmp_path, "test", test=["a"], size=10).images
+        Image.fromarray(pixels[::-1, ::-1]).save(tmp_path / name / "y.jpg", "PNG", exif=exif)
+    image, _ = ImageFolder(tmp_path, "test", test=["a"], size=10).images
     assert image[0].min() == 1 and image[1, :5].min() == 1 and image[1, 5:].max() == 0
 
 
@@ -128,6 +129,54 @@ def test_what_is_missing_is_told_with_the_layout(tmp_path):
     (tmp_path / "cat" / "notes.txt").write_text("none yet")
     with pytest.raises(FileNotFoundError, match="no images of cat in"):
         ImageFolder(tmp_path)
-    (tmp_path / "cat" / "1.jpg").write_text("no picture")
-    with pytest.raises(OSError, match="1.jpg cannot be read as an image"):
-        ImageFolder(tmp_path, "test", test=["cat"])
+
+
+def test_all_files_that_cannot_be_read_are_counted_and_named(root, tmp_path):
+    for name in ("cat", "dog"):
+        write_images(tmp_path / name, classes=1)
+    (tmp_path / "cat" / "class 0" / "1.jpg").write_text("no picture")
+    (tmp_path / "cat" / "class 0" / "2.png").write_bytes(b"")
+    with pytest.raises(OSError) as error:
+        ImageFolder(tmp_path, "test", test=["cat", "dog"])
+    message = str(error.value)
+    assert "2 of 9 images cannot be read" in message
+    assert "1.jpg cannot be read as an image: Pillow does not know its format" in message
+    assert "2.png cannot be read as an image: it is empty (0 bytes)" in message
+    for number in range(9):
+        (tmp_path / "cat" / "class 0" / f"x{number}.png").write_bytes(b"")
+    with pytest.raises(OSError, match=r"(?s)11 of 18 images.*x0.png.*and 6 more"):
+        ImageFolder(tmp_path, "test", test=["cat", "dog"])
+
+
+def test_files_of_unknown_formats_are_counted_and_named(tmp_path):
+    write_images(tmp_path, classes=3)
+    for name in ("1.HEIC", "2.heic", "notes.txt"):
+        (tmp_path / "class 1" / name).write_text("not read")
+    for name in (".DS_Store", "Thumbs.db", "._1.png"):  # left by systems
+        (tmp_path / "class 1" / name).write_text("not meant")
+    (tmp_path / "class 1" / ".thumbnails").mkdir()
+    (tmp_path / "class 1" / ".thumbnails" / "1.png").write_text("not meant")
+    message = r"3 files in .*2 \.heic, 1 \.txt\): class 1/1.HEIC, "
+    with pytest.warns(UserWarning, match=message) as warned:
+        images = ImageFolder(tmp_path, "test", test=["class 1"], size=4)
+    assert len(warned) == 1 and len(images) == 4
+
+
+def test_classes_of_one_image_are_named(tmp_path):
+    write_images(tmp_path, classes=3)
+    for name in ("lynx", "ocelot"):
+        write_images(tmp_path / name, classes=1, images=1)
+    with pytest.warns(UserWarning, match="2 classes in .* one image only.*: lynx, ocelot. Add"):
+        ImageFolder(tmp_path, "test", test=["class 1"], size=4)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_grey_of_any_depth_looks_the_same(depth, tmp_path):
+    gradient = np.linspace(0, 1, 100).reshape(10, 10)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        picture = Image.fromarray((gradient * np.iinfo(depth).max).round().astype(depth))
+        picture.save(tmp_path / name / "1.png")
+        picture.save(tmp_path / name / "2.png")
+    for image in ImageFolder(tmp_path, "test", test=["a"], size=10, grey=True).images:
+        torch.testing.assert_close(image[0], torch.tensor(gradient).float(), atol=2e-3, rtol=0)
