@@ -1,4 +1,4 @@
-"""Writes docs/losses.md: what becomes of each loss of PML, tried.
+"""Writes docs/losses.md: each loss of PML, tried with each augmenter.
 
 python -m docs.extensions.losses_page
 """
@@ -6,7 +6,8 @@ python -m docs.extensions.losses_page
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +16,44 @@ import torch
 from pytorch_metric_learning import losses, miners, reducers
 from torch import Tensor
 
+from docs.extensions.augmenters import AUGMENTERS
+from docs.extensions.markdown_table import table
 from pml_synthesis import (
     BaseAugmenter,
     ProxySynthesis,
-    SphericalEmbeddingExpansion,
     SynthesisLoss,
     SynthesisRegularizer,
-    SyntheticBatch,
 )
+from pml_synthesis.losses import proxies_of
 from pml_synthesis.losses.joined_cosines import cosines_suffice
 from pml_synthesis.losses.proxy_bindings import _BINDINGS, ProxyBinding, require_binding
+from tests import reference
 
 PATH = Path(__file__).parents[1] / "losses.md"
 PAGE = """# Losses
 
-What becomes of each loss of pytorch-metric-learning (PML), tried with PML {pml} and torch {torch}
-by `python -m docs.extensions.losses_page`, which writes this page.
+How each loss of pytorch-metric-learning (PML) works with each augmenter, tried with PML {pml} and
+torch {torch} by `python -m docs.extensions.losses_page`, which writes this page.
 
 ## Which losses are supported
 
-Losses that fare alike share a row. C classes, K centres of each, embeddings of D numbers. On the
-fast path the loss is given cosines instead of proxies: where an augmenter makes new classes, in
-float32 and float64, with the distance that the loss has by default.
+- **both**: in a [SynthesisLoss](hooks/synthesis_loss.md) and with a
+  [SynthesisRegularizer](hooks/synthesis_regularizer.md)
+- **joined**: in a SynthesisLoss only; **term**: with a SynthesisRegularizer only
+- **(1)**, **(2)**, ...: the reasons why not, listed below the table
+- **proxies**: the parameter of the loss, with C classes, K centres of each, and D dimensions
+- **fast**: whether a SynthesisLoss hands over cosines instead of proxies where an augmenter makes
+  new classes, in float32 and float64 and with the default distance of the loss
 
 {supported}
 
-The losses inside of a MultipleLosses can each be a SynthesisLoss, or have a SynthesisRegularizer.
+Each loss inside a MultipleLosses can be a SynthesisLoss or have a SynthesisRegularizer.
 
 ## What PML's proxy losses do not do themselves
 
-Each of the ten is given what the first column says. What goes wrong is PML's own; the last column
-says what is left of it in a SynthesisLoss. A loss with a SynthesisRegularizer is PML's and fares
-like the bare one. Which dtypes have which kernels is up to torch.
+Each row is an input that some of the ten proxy losses cannot handle. The second column shows how
+PML's bare loss fails, the third what remains of that in a SynthesisLoss. A loss with a
+SynthesisRegularizer behaves like the bare one. Which kernels exist for a dtype depends on torch.
 
 {exceptions}
 """
@@ -89,30 +96,22 @@ def page() -> str:
 
 
 def supported() -> str:
-    """Return the table of all losses."""
+    """Return the table of all losses and all augmenters, and the reasons that it numbers."""
     torch.manual_seed(0)
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for name, loss_class in LOSSES.items():
-        alike.setdefault(tuple(_cells(loss_class)), []).append(name)
-    head = (
-        "losses",
-        "proxies",
-        "ProxySynthesis and SEE in SynthesisLoss",
-        "augmenters that need no proxies in SynthesisLoss",
-        "SynthesisRegularizer",
-    )
-    rows = [(", ".join(names), *cells) for cells, names in alike.items()]
+    reasons: list[str] = []
     # Proxy losses first.
-    return _table(head, sorted(rows, key=lambda row: (not row[1], row[0])))
+    names = sorted(LOSSES, key=lambda name: (LOSSES[name] not in PROXY_LOSSES, name))
+    rows = [
+        [name, *_weight(LOSSES[name]), *(_cell(LOSSES[name], by, reasons) for by in AUGMENTERS)]
+        for name in names
+    ]
+    head = ["loss", "proxies", "fast", *(augmenter.__name__ for augmenter in AUGMENTERS)]
+    numbered = [f"{number}. {reason}" for number, reason in enumerate(reasons, start=1)]
+    return "\n".join([table(head, rows), "", *numbered])
 
 
 def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _build(loss_class: type, **options: Any) -> Any:
@@ -126,31 +125,34 @@ def _batch() -> tuple[Tensor, Tensor]:
 # ---------------------------------------------------------------------- which are supported
 
 
-class _Turned(BaseAugmenter):
-    """Makes the same rows with their numbers in another order: needs no proxies."""
+def _weight(loss_class: type) -> tuple[str, str]:
+    """Return where a loss keeps its proxies, and whether it takes the fast path."""
+    if loss_class not in PROXY_LOSSES:
+        return "", ""
+    loss = _build(loss_class)
+    binding = require_binding(loss, who="this page")
+    fast = cosines_suffice(loss, binding.weight_of(loss), _batch()[0])
+    return f"`{binding.weight}` {_form(binding)}", "yes" if fast else "no"
 
-    requires_proxies = False
 
-    def synthesize(self, batch, generator):
-        turned, source = batch.embeddings.roll(1, dims=1), torch.arange(len(batch))
-        return SyntheticBatch(turned, batch.labels, batch.embeddings[:0], source)
-
-
-def _cells(loss_class: type) -> Iterator[str]:
-    proxies = path = ""
-    if loss_class in PROXY_LOSSES:
-        loss = _build(loss_class)
-        binding = require_binding(loss, who="this page")
-        proxies = f"`{binding.weight}` {_form(binding)}"
-        fast = cosines_suffice(loss, binding.weight_of(loss), _batch()[0])
-        path = ", fast path with ProxySynthesis" if fast else ""
-    yield proxies
-    methods = ProxySynthesis(), SphericalEmbeddingExpansion(2)
-    answers = [_answer(loss_class, lambda loss, by=by: SynthesisLoss(loss, by)) for by in methods]
-    yield next((answer for answer in answers if answer != "yes"), "yes" + path)
-    yield _answer(loss_class, lambda loss: SynthesisLoss(loss, _Turned()))
-    regularizer = SynthesisRegularizer(ProxySynthesis())
-    yield _answer(loss_class, lambda loss: loss, embedding_regularizer=regularizer)
+def _cell(loss_class: type, augmenter: type[BaseAugmenter], reasons: list[str]) -> str:
+    """Return which hooks work with a loss and an augmenter, and the numbers of the reasons."""
+    made = _build_augmenter(augmenter, loss_class)
+    term = {"embedding_regularizer": SynthesisRegularizer(copy.deepcopy(made))}
+    why_not = {
+        "joined": _failure(lambda: SynthesisLoss(_build(loss_class), made)),
+        "term": _failure(lambda: _build(loss_class, **term)),
+    }
+    working = [hook for hook, reason in why_not.items() if not reason]
+    numbers = []
+    for reason in filter(None, why_not.values()):
+        reason = re.sub(rf"{loss_class.__name__}(?= keeps| cannot)", "the loss", reason)
+        reason = reason.replace(augmenter.__name__, "the augmenter")
+        if reason not in reasons:
+            reasons.append(reason)
+        numbers.append(reasons.index(reason) + 1)
+    answer = "both" if len(working) == 2 else "".join(working) or "no"
+    return " ".join([answer, *(f"({number})" for number in sorted(set(numbers)))])
 
 
 def _form(binding: ProxyBinding) -> str:
@@ -158,19 +160,23 @@ def _form(binding: ProxyBinding) -> str:
     return f"[D, {classes}]" if binding.class_dim else f"[{classes}, D]"
 
 
-def _answer(loss_class: type, wrap: Callable[[Any], Any], **options: Any) -> str:
-    """Return "yes", or why not, in the words of the error where they are ours or PML's."""
-    name = loss_class.__name__
+def _build_augmenter(augmenter: type[BaseAugmenter], loss_class: type) -> BaseAugmenter:
+    known = loss_class in PROXY_LOSSES
+    proxies = proxies_of(_build(loss_class)) if known else torch.randn(C, D)
+    return reference.fill_memory(reference.build(augmenter, C, D), [(*_batch(), proxies)] * 3)
+
+
+def _failure(build: Callable[[], Any]) -> str:
+    """Return why a loss cannot be built or called, in the words of the error, or nothing."""
     try:
-        wrap(_build(loss_class, **options))(*_batch()).backward()
+        build()(*_batch()).backward()
     except ValueError as error:
-        sentence = str(error).split(". ")[0].split(", but got")[0]
-        return "no: " + sentence.replace(f"where {name} keeps", "where it keeps")
-    except TypeError:
-        if not options:
+        return str(error).split(". ")[0].split(", but got")[0]
+    except TypeError as error:
+        if "embedding_regularizer" not in str(error):
             raise
-        return f"no: it takes no {' '.join(options)}"
-    return "yes"
+        return "the loss takes no embedding_regularizer"
+    return ""
 
 
 # --------------------------------------------- what PML's proxy losses do not do themselves
@@ -218,7 +224,7 @@ def _exceptions() -> str:
         bare = _by_outcome(make, lambda loss: loss)
         joined = _by_outcome(make, lambda loss: SynthesisLoss(loss, ProxySynthesis()))
         rows.append((name, bare, joined))
-    return _table(("given", "bare", "in SynthesisLoss with ProxySynthesis"), rows)
+    return table(("given", "bare", "in SynthesisLoss with ProxySynthesis"), rows)
 
 
 def _by_outcome(make: Callable[..., Call], wrap: Callable[[Any], Any]) -> str:

@@ -151,7 +151,7 @@ def test_equals_the_general_path_near_opposite_vectors(case, dtype, gap, offset,
     value, gradients = loss_and_gradients(case, x, y, proxies, weight, dtype)
     with mock.patch.object(proxy_evaluation, "cosines_suffice", lambda *_: False):
         expected, of_general = loss_and_gradients(case, x, y, proxies, weight, torch.float64)
-    precision = 200 * torch.finfo(dtype).eps / 10**offset
+    precision = 1000 * torch.finfo(dtype).eps / 10**offset
     torch.testing.assert_close(value, expected, rtol=precision, atol=precision)
     for got, wanted in zip(gradients, of_general, strict=True):
         torch.testing.assert_close(got, wanted, rtol=0, atol=10 * precision)
@@ -160,9 +160,10 @@ def test_equals_the_general_path_near_opposite_vectors(case, dtype, gap, offset,
 class Cancelled(BaseAugmenter):
     """Makes one embedding and one proxy without a direction."""
 
-    def synthesize(self, embeddings, labels, proxies, host_labels, generator):
-        new_label = labels.new_full((1,), len(proxies))
-        return SyntheticBatch(0 * embeddings[:1], new_label, 0 * proxies[:1], 0 * new_label)
+    def synthesize(self, batch, generator):
+        new_label = batch.labels.new_full((1,), batch.num_classes)
+        cancelled = 0 * batch.embeddings[:1], new_label, 0 * batch.proxies[:1]
+        return SyntheticBatch(*cancelled, source=0 * new_label)
 
 
 @fast_losses
@@ -176,7 +177,7 @@ def test_vectors_without_a_direction_are_as_far_as_in_the_general_path(case, mon
 
 
 @fast_losses
-@pytest.mark.parametrize("weight, mixed", [(0.449, True), (0.451, False), (0.549, False)])
+@pytest.mark.parametrize("weight, mixed", [(0.474, True), (0.476, False), (0.524, False)])
 def test_cosines_are_mixed_apart_from_one_half(case, weight, mixed, monkeypatch):
     calls, apply = [], joined_cosines._MixedCosines.apply
     noting = mock.Mock(side_effect=lambda *args: calls.append(args) or apply(*args))

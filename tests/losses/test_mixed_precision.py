@@ -54,6 +54,19 @@ def call(loss, weight, trunk, x, y, dtype=torch.float32, autocast=False):
     return value.detach(), weight.grad, trunk.weight.grad
 
 
+@pytest.mark.parametrize("loss_class", [losses.NormalizedSoftmaxLoss, losses.CosFaceLoss])
+def test_opposite_embeddings_have_finite_gradients_in_float16(loss_class):
+    # As large an alpha gives a lambda of 1/2.
+    a, w = torch.randn(2, 2, DIM, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(12) % 4
+    x = torch.cat([a, -a / 100])[y].to(torch.float16).requires_grad_()
+    loss = loss_class(4, DIM).half()
+    loss.W.data = torch.cat([w, -w / 100]).T.to(torch.float16)
+    value = SynthesisLoss(loss, ProxySynthesis(alpha=1e15, seed=0))(x, y)
+    value.backward()
+    assert value.isfinite() and x.grad.isfinite().all() and loss.W.grad.isfinite().all()
+
+
 @all_losses
 @pytest.mark.parametrize(
     "augmenter", [lambda: ProxySynthesis(seed=1), see, lambda: None], ids=["ps", "see", "none"]

@@ -10,6 +10,7 @@ from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from cases import (
     CLOSE,
     DIM,
+    EXAMPLES,
     NUM_CLASSES,
     PROXY_LOSSES,
     REDUCERS,
@@ -61,6 +62,15 @@ def test_equals_the_reference(case, augmenter, order, seed):
     expected = joined_loss(case, augmenter(), x, y, case.proxies(twin))
     torch.testing.assert_close(value, expected, **CLOSE)
     assert_same_gradients(value, expected, [x, weight], [x, reference_weight])
+
+
+def test_what_a_reference_says_is_refused_is_an_error():
+    for case in PROXY_LOSSES:
+        for example in EXAMPLES:
+            if example.is_refused_by(case.loss_class):
+                loss = SynthesisLoss(build_loss(case), example())
+                with pytest.raises(ValueError, match=case.name):
+                    loss(*draw_batch(0))
 
 
 @all_losses

@@ -3,6 +3,8 @@
 import importlib
 import inspect
 
+import torch
+
 import pml_synthesis
 from pml_synthesis import BaseAugmenter, Compose
 
@@ -33,6 +35,15 @@ def build(augmenter, num_classes, embedding_size, example=None, **options):
     asked = inspect.signature(augmenter).parameters
     sizes = {name: size for name, size in sizes.items() if name in asked}
     return augmenter(**sizes | arguments | options)
+
+
+def fill_memory(augmenter, batches):
+    """Give batches to an augmenter if it has a memory, and return it."""
+    if any(True for _ in augmenter.buffers()):
+        with torch.no_grad():
+            for embeddings, labels, proxies in batches:
+                augmenter(embeddings, labels, proxies)
+    return augmenter
 
 
 def synthesize(augmenter, embeddings, labels, proxies=None):

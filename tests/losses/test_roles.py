@@ -1,0 +1,322 @@
+"""What synthetic embeddings are to a pair loss: everything, candidates, or hardened negatives."""
+
+import itertools
+
+import pytest
+import torch
+from pytorch_metric_learning import distances, losses, miners, reducers
+from torch.nn.functional import normalize
+
+from cases import CLOSE, Mirror, assert_same_gradients, draw_batch, pairs, triplets
+from pml_synthesis import (
+    BaseAugmenter,
+    Compose,
+    SynthesisLoss,
+    SynthesisRegularizer,
+    SyntheticBatch,
+)
+from pml_synthesis.pml import all_pairs
+
+
+class Near(BaseAugmenter):
+    """Makes two embeddings near each real one, in a role; a third has no source."""
+
+    requires_proxies = False
+
+    def __init__(self, role="all", weighted=False):
+        super().__init__(seed=3)
+        self.role = role
+        self.weighted = weighted
+
+    def synthesize(self, batch, generator):
+        x = batch.embeddings.repeat(2, 1)
+        noise = torch.randn(x.shape, dtype=torch.float64, generator=generator).to(x)
+        source = torch.arange(len(batch)).repeat(2)
+        weights = torch.linspace(0.1, 1, len(source)).to(x) if self.weighted else None
+        labels = batch.labels[source]
+        rows = torch.cat([x + 0.5 * noise, x[:1] + noise[:1]])
+        return SyntheticBatch(
+            rows,
+            torch.cat([labels, labels[:1]]),
+            x[:0],
+            torch.cat([source, source.new_tensor([-1])]),
+            weights=None if weights is None else torch.cat([weights, weights[:1]]),
+            role=self.role,
+        )
+
+
+def made(augmenter, x, y):
+    """What the augmenter makes at its first step."""
+    return type(augmenter)(**augmenter.options())(x, y)
+
+
+def hardened(distance, x, y, batch):
+    """The distances of real embeddings, those between classes hardened, by loops."""
+    groups = [
+        [x[i], *(batch.embeddings[m] for m in range(len(batch)) if batch.source[m] == i)]
+        for i in range(len(y))
+    ]
+    matrix = distance(x, x)
+    rows = []
+    for i in range(len(y)):
+        row = []
+        for j in range(len(y)):
+            if y[i] == y[j]:
+                row.append(matrix[i, j])
+                continue
+            between = torch.stack(
+                [
+                    distance(u[None], v[None])[0, 0]
+                    for u, v in itertools.product(groups[i], groups[j])
+                ]
+            )
+            row.append(between.max() if distance.is_inverted else between.min())
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+
+
+class Matrix(distances.BaseDistance):
+    """A distance that knows its matrix."""
+
+    def __init__(self, matrix, is_inverted):
+        super().__init__(is_inverted=is_inverted)
+        self.matrix = matrix
+
+    def forward(self, query_emb, ref_emb=None):
+        return self.matrix
+
+
+HARDENED = {
+    "triplet": losses.TripletMarginLoss,
+    "contrastive": lambda **kwargs: losses.ContrastiveLoss(neg_margin=1.5, **kwargs),
+    "multi-similarity": losses.MultiSimilarityLoss,
+    "supcon": losses.SupConLoss,
+    "lifted": losses.LiftedStructureLoss,
+}
+
+
+@pytest.mark.parametrize("build", HARDENED.values(), ids=HARDENED)
+@pytest.mark.parametrize("tuples", [None, triplets, pairs], ids=["all", "triplets", "pairs"])
+@pytest.mark.parametrize("seed", range(2))
+def test_negatives_harden_the_distances_between_classes(build, tuples, seed):
+    x, y = draw_batch(seed)
+    augmenter, loss = Near("negative"), build()
+    mined = None if tuples is None else tuples(y)
+    value = SynthesisLoss(loss, augmenter)(x, y, mined)
+    matrix = hardened(loss.distance, x, y, made(augmenter, x, y))
+    twin = build()
+    twin.distance = Matrix(matrix, loss.distance.is_inverted)
+    expected = twin(x, y, mined)
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x])
+    assert not torch.isclose(value, build()(x, y, mined))
+
+
+def test_negatives_in_n_pairs_which_compares_some_embeddings_with_others():
+    x, y = draw_batch(0)
+    augmenter = Near("negative")
+    value = SynthesisLoss(losses.NPairsLoss(), augmenter)(x, y)
+    a, p, _, _ = all_pairs(y)
+    first = [int((y[a] == c).nonzero()[0, 0]) for c in sorted(set(y[a].tolist()))]
+    anchors, positives = a[first], p[first]
+    matrix = hardened(distances.DotProductSimilarity(), x, y, made(augmenter, x, y))
+    logits = matrix[anchors][:, positives]
+    expected = torch.nn.functional.cross_entropy(logits, torch.arange(len(first)))
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x])
+
+
+CANDIDATES = {
+    "triplet": losses.TripletMarginLoss,
+    "contrastive": lambda: losses.ContrastiveLoss(neg_margin=1.5),
+    "multi-similarity": losses.MultiSimilarityLoss,
+    "ntxent": losses.NTXentLoss,
+    "circle": losses.CircleLoss,
+}
+
+
+def candidate_tuples(y, batch):
+    """All pairs of real anchors with real embeddings and candidates, by loops."""
+    labels = torch.cat([y, batch.labels]).tolist()
+    found = ([], [], [], [])
+    for i, j in itertools.product(range(len(y)), range(len(labels))):
+        own = i == j or (j >= len(y) and int(batch.source[j - len(y)]) == i)
+        if labels[i] == labels[j] and not own:
+            found[0].append(i), found[1].append(j)
+        if labels[i] != labels[j]:
+            found[2].append(i), found[3].append(j)
+    return tuple(map(torch.tensor, found))
+
+
+@pytest.mark.parametrize("build", CANDIDATES.values(), ids=CANDIDATES)
+def test_candidates_meet_real_anchors_alone_and_not_their_own_source(build):
+    x, y = draw_batch(0)
+    augmenter = Near("candidate")
+    value = SynthesisLoss(build(), augmenter)(x, y)
+    batch = made(augmenter, x, y)
+    reference = torch.cat([x, batch.embeddings]), torch.cat([y, batch.labels])
+    expected = build()(x, y, candidate_tuples(y, batch), *reference)
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x])
+
+
+@pytest.mark.parametrize("tuples", [triplets, pairs])
+def test_mined_tuples_are_repeated_for_candidates(tuples):
+    x, y = draw_batch(0)
+    augmenter, loss = Near("candidate"), losses.ContrastiveLoss(reducer=reducers.SumReducer())
+    if tuples is triplets:
+        loss = losses.TripletMarginLoss(margin=0.3, reducer=reducers.SumReducer())
+    value = SynthesisLoss(loss, augmenter)(x, y, tuples(y))
+    batch = made(augmenter, x, y)
+    units = normalize(torch.cat([x, batch.embeddings]), dim=1)
+
+    def places(i):
+        return [i, *(len(y) + m for m in range(len(batch)) if int(batch.source[m]) == i)]
+
+    def d(i, j):
+        return torch.linalg.vector_norm(units[i] - units[j])
+
+    total = 0.0
+    mined = [part.tolist() for part in tuples(y)]
+    if tuples is triplets:
+        for a, p, n in zip(*mined, strict=True):
+            stand_ins = [(q, n) for q in places(p)] + [(p, q) for q in places(n)[1:]]
+            total = total + sum((d(a, i) - d(a, j) + 0.3).clamp_min(0) for i, j in stand_ins)
+    else:
+        for a, p in zip(*mined[:2], strict=True):
+            total = total + sum(d(a, i) for i in places(p))
+        for a, n in zip(*mined[2:], strict=True):
+            total = total + sum((1 - d(a, i)).clamp_min(0) for i in places(n))
+    torch.testing.assert_close(value, total, **CLOSE)
+
+
+def test_weights_multiply_pairs():
+    x, y = draw_batch(0)
+    for role in ("all", "candidate"):
+        augmenter = Near(role, weighted=True)
+        loss = losses.ContrastiveLoss(neg_margin=1.5, reducer=reducers.SumReducer())
+        value = SynthesisLoss(loss, augmenter)(x, y)
+        batch = made(augmenter, x, y)
+        rows, labels = torch.cat([x, batch.embeddings]), torch.cat([y, batch.labels])
+        weights = torch.cat([torch.ones(len(y)).double(), batch.weights])
+        found = all_pairs(labels) if role == "all" else candidate_tuples(y, batch)
+        total, units = 0.0, normalize(rows, dim=1)
+        for k, (i, j) in enumerate(itertools.chain(zip(*found[:2]), zip(*found[2:]))):  # noqa: B905
+            d = torch.linalg.vector_norm(units[i] - units[j])
+            term = d if k < len(found[0]) else (1.5 - d).clamp_min(0)
+            total = total + weights[i] * weights[j] * term
+        torch.testing.assert_close(value, total, **CLOSE)
+
+
+def test_parts_of_a_compose_may_differ_in_role():
+    x, y = draw_batch(0)
+    parts = [Near("negative"), Near("candidate"), Mirror()]
+    value = SynthesisLoss(losses.ContrastiveLoss(neg_margin=1.5), Compose(parts))(x, y)
+    alone = [
+        SynthesisLoss(losses.ContrastiveLoss(neg_margin=1.5), part)(x, y)
+        for part in (Near("negative"), Near("candidate"), Mirror())
+    ]
+    assert all(not torch.isclose(value, other) for other in alone)
+    value.backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("role", ["all", "candidate", "negative"])
+def test_proxy_losses_take_all_roles_alike(role):
+    x, y = draw_batch(0)
+    torch.manual_seed(0)
+    loss = losses.ProxyAnchorLoss(5, 8).double()
+    batch = made(Near(role), x, y)
+    expected = loss(torch.cat([x, batch.embeddings]), torch.cat([y, batch.labels]))
+    torch.testing.assert_close(SynthesisLoss(loss, Near(role))(x, y), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("loss", [losses.MultiSimilarityLoss(), losses.TripletMarginLoss()])
+def test_a_miner_sees_the_embeddings_of_the_role_all(loss):
+    x, y = draw_batch(0, batch_size=20)
+    parts = [Near("all"), Near("negative")]
+    miner = miners.MultiSimilarityMiner()
+    value = SynthesisLoss(loss, Compose(parts[:1]), miner=miner)(x, y)
+    batch = Compose([Near("all")])(x, y)
+    rows, labels = torch.cat([x, batch.embeddings]), torch.cat([y, batch.labels])
+    expected = loss(rows, labels, miner(rows, labels))
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x])
+    with pytest.raises(ValueError, match="`indices_tuple` to be None where the SynthesisLoss has"):
+        SynthesisLoss(loss, Near(), miner=miner)(x, y, triplets(y))
+    plain = loss(x, y, miner(x, y))
+    torch.testing.assert_close(SynthesisLoss(loss, None, miner=miner)(x, y), plain, **CLOSE)
+    bare = SynthesisLoss(loss, Near(), miner=miner).eval()(x, y)
+    torch.testing.assert_close(bare, loss(x, y), **CLOSE)
+
+
+def test_a_miner_for_a_proxy_loss():
+    x, y = draw_batch(0, batch_size=20)
+    torch.manual_seed(0)
+    loss = losses.ProxyAnchorLoss(5, 8).double()
+    miner = miners.MultiSimilarityMiner()
+    batch = made(Near(), x, y)
+    rows, labels = torch.cat([x, batch.embeddings]), torch.cat([y, batch.labels])
+    expected = loss(rows, labels, miner(rows, labels))
+    value = SynthesisLoss(loss, Near(), miner=miner)(x, y)
+    torch.testing.assert_close(value, expected, **CLOSE)
+
+
+def test_a_term_of_a_pair_loss():
+    x, y = draw_batch(0)
+    for role in ("all", "candidate"):
+        augmenter, plain = Near(role), losses.ContrastiveLoss(neg_margin=1.5)
+        loss = losses.ContrastiveLoss(
+            neg_margin=1.5,
+            embedding_regularizer=SynthesisRegularizer(augmenter),
+            embedding_reg_weight=0.4,
+        )
+        batch = made(augmenter, x, y)
+        if role == "all":
+            term = plain(batch.embeddings, batch.labels)
+        else:
+            a, p, b, n = candidate_tuples(y, batch)
+            of_synthetic = p >= len(y), n >= len(y)
+            found = (
+                a[of_synthetic[0]],
+                p[of_synthetic[0]] - len(y),
+                b[of_synthetic[1]],
+                n[of_synthetic[1]] - len(y),
+            )
+            term = plain(x, y, found, batch.embeddings, batch.labels)
+        value, expected = loss(x, y), plain(x, y) + 0.4 * term
+        torch.testing.assert_close(value, expected, **CLOSE)
+        assert_same_gradients(value, expected, [x])
+
+
+@pytest.mark.parametrize(
+    "role, loss",
+    [
+        ("candidate", losses.NPairsLoss()),
+        ("candidate", losses.ThresholdConsistentMarginLoss()),
+        ("candidate", losses.FastAPLoss()),
+        ("negative", losses.AngularLoss()),
+        ("negative", losses.ThresholdConsistentMarginLoss()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_loss_that_cannot_honour_a_role_says_so(role, loss):
+    message = f"role '{role}', which {type(loss).__name__} cannot honour"
+    with pytest.raises(ValueError, match=message):
+        SynthesisLoss(loss, Near(role))(*draw_batch(0))
+
+
+def test_negatives_have_no_term_and_no_weights_and_no_references():
+    x, y = draw_batch(0)
+    loss = losses.ContrastiveLoss(embedding_regularizer=SynthesisRegularizer(Near("negative")))
+    with pytest.raises(ValueError, match="the role 'negative' only changes the distances"):
+        loss(x, y)
+    with pytest.raises(ValueError, match="`augmenter` to be one that makes embeddings without"):
+        SynthesisLoss(losses.ContrastiveLoss(), Near("negative", weighted=True))(x, y)
+    with pytest.raises(ValueError, match="role 'all' where `ref_emb` is given"):
+        SynthesisLoss(losses.ContrastiveLoss(), Near("negative"))(x, y, None, x, y)
+
+
+def test_an_unknown_role():
+    with pytest.raises(ValueError, match="`role` to be one of 'all', 'candidate', 'negative'"):
+        Near("positive")(*draw_batch(0))
