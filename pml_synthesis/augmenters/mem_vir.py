@@ -205,8 +205,7 @@ class MemVir(BaseAugmenter):
         )
         expect(several, "num_centers", "an integer of 1 at least, or None", self.num_centers)
         device = self.memory_device
-        named = device is None or isinstance(device, (str, torch.device))
-        expect(named, "memory_device", "a device, or None", device)
+        expect(device is None or _is_device(device), "memory_device", "a device, or None", device)
 
     def _check_batch(self, batch: RealBatch) -> None:
         assert batch.proxies is not None
@@ -230,3 +229,10 @@ class MemVir(BaseAugmenter):
             return memory.to(self.memory_device, fn(memory[:0]).dtype)
 
         return super()._apply(staying, *args)
+
+
+def _is_device(value: Any) -> bool:
+    try:
+        return isinstance(value, (str, torch.device)) and bool(torch.device(value).type)
+    except RuntimeError:
+        return False
