@@ -55,6 +55,15 @@ LOSSES = {
     },
 }
 
+REMEMBERING = {
+    f"{augmenter.__name__} {example}": lambda augmenter=augmenter, example=example: SynthesisLoss(
+        proxy_anchor(), reference.build(augmenter, NUM_CLASSES, DIM, example)
+    )
+    for augmenter in reference.PUBLIC_AUGMENTERS
+    for example in reference.reference_of(augmenter).EXAMPLES
+    if reference.has_memory(reference.build(augmenter, NUM_CLASSES, DIM, example))
+}
+
 
 def rows_of(step):
     """All rows of a step: unequal class counts, in no order."""
@@ -64,11 +73,11 @@ def rows_of(step):
     return x, y
 
 
-def train(name, rank=0, world_size=1):
+def train(name, rank=0, world_size=1, num_steps=STEPS, broadcast_buffers=True):
     """Return for each step the loss, the trunk's gradient and those of the loss's parameters."""
     # Each rank has a seed of its own for the augmenter, and the same weights.
     torch.manual_seed(rank)
-    loss = LOSSES[name]().double()
+    loss = (LOSSES | REMEMBERING)[name]().double()
     torch.manual_seed(99)
     trunk = torch.nn.Linear(6, DIM).double()
     proxies = list(loss.parameters())
@@ -79,9 +88,9 @@ def train(name, rank=0, world_size=1):
         trunk = DistributedDataParallel(trunk)
         loss = DistributedLossWrapper(loss)
         if proxies:  # It refuses what has none.
-            loss = DistributedDataParallel(loss)
+            loss = DistributedDataParallel(loss, broadcast_buffers=broadcast_buffers)
     steps = []
-    for step in range(STEPS):
+    for step in range(num_steps):
         x, y = rows_of(step)
         share = slice(rank * len(x) // world_size, (rank + 1) * len(x) // world_size)
         for parameter in parameters:
@@ -94,12 +103,32 @@ def train(name, rank=0, world_size=1):
 
 def train_as_rank(rank, world_size, folder):
     """Train with each loss as one of the ranks and save what came of it."""
+
+    def train_all():
+        return {name: train(name, rank, world_size) for name in LOSSES}
+
+    _as_rank(rank, world_size, folder, train_all)
+
+
+def remember_as_rank(rank, world_size, folder, num_steps):
+    """Train with each memory, buffers broadcast by DistributedDataParallel or not."""
+
+    def train_all():
+        return {
+            f"{name} {how}": train(name, rank, world_size, num_steps, how)
+            for name in REMEMBERING
+            for how in (True, False)
+        }
+
+    _as_rank(rank, world_size, folder, train_all)
+
+
+def _as_rank(rank, world_size, folder, train_all):
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world_size
     )
-    results = {name: train(name, rank, world_size) for name in LOSSES}
-    torch.save(results, f"{folder}/{rank}.pth")
+    torch.save(train_all(), f"{folder}/{rank}.pth")
     # None leaves while another still talks to it. What is left of gloo's threads may abort a
     # process that ends in the ordinary way, and all that is wanted of it is in the file.
     torch.distributed.barrier()

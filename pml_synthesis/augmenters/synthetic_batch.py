@@ -62,6 +62,10 @@ class SyntheticBatch:
             distance of two real embeddings of different classes becomes the smallest one between
             their groups, each a real embedding and those whose `source` it is). Proxy losses take
             all alike.
+        counted: whether they count in the divisor of a mean over embeddings. If not, the loss of a
+            :class:`~pml_synthesis.SynthesisLoss` is multiplied by the number of all embeddings (the
+            sum of their weights) over that of the counted ones, unless its reducer sums: the real
+            embeddings keep the share that they have without these. For proxy losses.
         row_mixture: how the embeddings are mixed from real ones, if they are; saves time in the
             loss.
         class_mixture: how the new proxies are mixed from real ones, if they are; likewise.
@@ -84,6 +88,7 @@ class SyntheticBatch:
     weights: Tensor | None = None
     term: Tensor | None = None
     role: Role = "all"
+    counted: bool = True
     row_mixture: Mixture | None = None
     class_mixture: Mixture | None = None
     _parts: tuple[SyntheticBatch, ...] = field(default=(), repr=False)
@@ -132,6 +137,18 @@ class SyntheticBatch:
         """Return the parts of a role that have embeddings as one batch, or None."""
         parts = [part for part in self.parts if part.role == role and len(part)]
         return SyntheticBatch._join(parts) if parts else None
+
+    def divisor_ratio(self, batch_size: int) -> Tensor | float:
+        """Return the number of all embeddings over that of the counted ones, those of the real
+        batch among both; an embedding with a weight counts as much as that.
+
+        Args:
+            batch_size: B.
+        """
+        numbers = [len(part) if part.weights is None else part.weights.sum() for part in self.parts]
+        counted = [number for number, part in zip(numbers, self.parts, strict=True) if part.counted]
+        # At least one, so that an empty batch divides by no zero.
+        return (batch_size + sum(numbers)) / (max(batch_size, 1) + sum(counted))
 
     def parent_labels(self, labels: Tensor, num_classes: int | None = None) -> Tensor:
         """Return the real class that each embedding takes its class weight from, [M].

@@ -192,6 +192,9 @@ class PairEvaluation:
             f"{', '.join(loss.__name__ for loss in _WEIGHED)} and proxy losses take weights"
         )
         expect(not weighed or allowed, "augmenter", fitting, "weights")
+        counted = all(part.counted for part in batch.parts)
+        fitting = f"one whose embeddings are all counted: a mean of {name} is not over embeddings"
+        expect(counted, "augmenter", fitting, "embeddings that are not counted")
         roles = {part.role for part in batch.parts if len(part)}
         for role, without in (("negative", _WITHOUT_MATRIX), ("candidate", _WITHOUT_REFERENCES)):
             if role in roles and isinstance(self.loss, without):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from pytorch_metric_learning.miners import BaseMiner
-from pytorch_metric_learning.reducers import DoNothingReducer, SumReducer
+from pytorch_metric_learning.reducers import DoNothingReducer, MultipleReducers, SumReducer
 from torch import Tensor
 from torch.nn import Module
 
@@ -90,7 +90,7 @@ class ProxyEvaluation:
 
         changes: dict[str, Any] = regularizer_of_real(self.loss, self.inputs)
         changes |= self._weight_regularizer_of_real()
-        changes["reducer"] = ParentReducer(self.loss.reducer, parents)
+        changes["reducer"] = ParentReducer(self.loss.reducer, parents, factors=self._factors(batch))
         if batch.num_new_classes and cosines_suffice(self.loss, self._call_weight, embeddings):
             cosines = joined_cosines(batch, self.binding, self._call_weight, embeddings)
             changes["distance"] = KnownCosines(self.loss.distance, cosines)
@@ -183,10 +183,33 @@ class ProxyEvaluation:
 
     def _scaled(self, weights: Tensor) -> Tensor:
         """Scale weights so that a mean over embeddings is divided by their sum."""
-        sums = isinstance(self.loss.reducer, (SumReducer, DoNothingReducer))
+        sums = all(self._sums(name) for name in self._sub_losses())
         if sums or self.binding.weighs_exponents:
             return weights
         return weights / weights.mean().clamp_min(torch.finfo(weights.dtype).tiny)
+
+    def _factors(self, batch: SyntheticBatch) -> dict[str, Tensor | float]:
+        """Return what a mean over embeddings is multiplied by so that it counts those alone that
+        are to be counted, by the names of the sub-losses."""
+        if all(part.counted for part in batch.parts):
+            return {}
+        ratio = batch.divisor_ratio(len(self.inputs.embeddings))
+        return {name: ratio for name in self._sub_losses() if not self._sums(name)}
+
+    def _sub_losses(self) -> list[str]:
+        """Return the names of what the loss itself consists of, without its regularizers."""
+        loss: Any = self.loss
+        regularizers = loss.all_regularization_loss_names()
+        return [name for name in loss.sub_loss_names() if name not in regularizers]
+
+    def _sums(self, name: str) -> bool:
+        """Tell whether the elements of a sub-loss are summed, or left as they are."""
+        reducer: Any = self.loss.reducer
+        if isinstance(reducer, MultipleReducers):
+            # PML makes one for each sub-loss where there are several, as with a regularizer.
+            known = name in reducer.reducers
+            reducer = reducer.reducers[name] if known else reducer.default_reducer
+        return isinstance(reducer, (SumReducer, DoNothingReducer))
 
     def _weight_regularizer_of_real(self) -> dict[str, Module]:
         regularizer = getattr(self.loss, "weight_regularizer", None)

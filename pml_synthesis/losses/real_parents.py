@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,20 +21,30 @@ class ParentReducer(Module):
         labels: real classes, one for each embedding of the call, [N].
         weights: of the embeddings that pairs and triplets consist of, as (anchors', others'), or
             None.
+        factors: what the elements of a sub-loss are multiplied by, by its name.
     """
 
     def __init__(
-        self, reducer: Module, labels: Tensor, weights: tuple[Tensor, Tensor] | None = None
+        self,
+        reducer: Module,
+        labels: Tensor,
+        weights: tuple[Tensor, Tensor] | None = None,
+        factors: Mapping[str, Tensor | float] | None = None,
     ) -> None:
         super().__init__()
         self.reducer = reducer
         self.labels = labels
         self.weights = weights
+        self.factors = factors or {}
 
     def forward(self, loss_dict: dict[str, Any], embeddings: Tensor, _: Tensor) -> Any:
         """Reduce the elements of a loss."""
         if self.weights is not None:
             loss_dict = {name: self._weighed(terms) for name, terms in loss_dict.items()}
+        for name in self.factors.keys() & loss_dict.keys():
+            terms = loss_dict[name]
+            multiplied = {"losses": terms["losses"] * self.factors[name]}
+            loss_dict = loss_dict | {name: terms | multiplied}
         return self.reducer(loss_dict, embeddings, self.labels)
 
     def _weighed(self, terms: dict[str, Any]) -> dict[str, Any]:

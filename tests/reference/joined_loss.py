@@ -1,6 +1,7 @@
 """What the hooks should give: PML's own loss, built with the synthetic classes among its own."""
 
 import torch
+from torch.nn.functional import normalize
 
 from .methods import synthesize
 
@@ -10,12 +11,14 @@ def synthetic_parts(case, augmenter, embeddings, labels, proxies):
     batch = synthesize(augmenter, embeddings, labels, proxies)
     rows, new_proxies, source = batch.embeddings, batch.proxies, batch.source
     if case.uses_norms:
-        norms = torch.stack([torch.linalg.vector_norm(embeddings[i]) for i in source])
+        # What has no source in the batch keeps its own norm.
+        given = [rows[m] if i < 0 else embeddings[i] for m, i in enumerate(source)]
+        norms = torch.stack([torch.linalg.vector_norm(vector) for vector in given])
         if not rows.requires_grad:
             norms = norms.detach()
-        rows = rows * norms[:, None]
+        rows = normalize(rows, dim=1) * norms[:, None]
         mean = torch.stack([torch.linalg.vector_norm(p) for p in proxies]).mean()
-        new_proxies = new_proxies * mean
+        new_proxies = normalize(new_proxies, dim=-1) * mean
     return rows, batch.labels, new_proxies, source
 
 

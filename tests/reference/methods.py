@@ -27,19 +27,29 @@ def reference_of(augmenter):
     return importlib.import_module(f".{module_name(augmenter)}", __package__)
 
 
-def build(augmenter, num_classes, embedding_size, example=None, **options):
+def build(augmenter, num_classes, embedding_size, example=None, num_centers=None, **options):
     """Build an example, by default the first one, with the sizes that its constructor asks for."""
     examples = reference_of(augmenter).EXAMPLES
     arguments = examples[example] if example else next(iter(examples.values()))
-    sizes = {"num_classes": num_classes, "embedding_size": embedding_size}
+    sizes = {
+        "num_classes": num_classes,
+        "embedding_size": embedding_size,
+        "num_centers": num_centers,
+    }
     asked = inspect.signature(augmenter).parameters
     sizes = {name: size for name, size in sizes.items() if name in asked}
     return augmenter(**sizes | arguments | options)
 
 
+def has_memory(augmenter):
+    """Tell whether an augmenter, or a part of it, remembers anything over steps."""
+    counting = any(getattr(part, "counters", ()) for part in augmenter.modules())
+    return counting or any(True for _ in augmenter.buffers())
+
+
 def fill_memory(augmenter, batches):
     """Give batches to an augmenter if it has a memory, and return it."""
-    if any(True for _ in augmenter.buffers()):
+    if has_memory(augmenter):
         with torch.no_grad():
             for embeddings, labels, proxies in batches:
                 augmenter(embeddings, labels, proxies)

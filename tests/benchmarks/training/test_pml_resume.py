@@ -1,5 +1,6 @@
 """What PML's own hooks save is all that a run needs to go on as if nothing had happened."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pytorch_metric_learning.utils import logging_presets
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from torch.utils.data import TensorDataset
 
+import reference
 from pml_synthesis import (
     Compose,
     ProxySynthesis,
@@ -31,6 +33,11 @@ def proxy_anchor(**options):
     return losses.ProxyAnchorLoss(NUM_CLASSES, DIM, **options)
 
 
+def remembering(augmenter, example):
+    memory = reference.build(augmenter, NUM_CLASSES, DIM, example)
+    return SynthesisLoss(losses.NormalizedSoftmaxLoss(NUM_CLASSES, DIM), memory)
+
+
 LOSSES = {
     "ps": lambda: SynthesisLoss(losses.NormalizedSoftmaxLoss(NUM_CLASSES, DIM), ProxySynthesis()),
     "see": lambda: proxy_anchor(embedding_regularizer=SynthesisRegularizer(see())),
@@ -38,6 +45,12 @@ LOSSES = {
         proxy_anchor(embedding_regularizer=SynthesisRegularizer(see())),
         Compose([ProxySynthesis(mu=0.5), see()]),
     ),
+    **{
+        f"{augmenter.__name__} {example}": partial(remembering, augmenter, example)
+        for augmenter in reference.PUBLIC_AUGMENTERS
+        for example in reference.reference_of(augmenter).EXAMPLES
+        if reference.has_memory(reference.build(augmenter, NUM_CLASSES, DIM, example))
+    },
 }
 
 

@@ -1,0 +1,179 @@
+"""What every augmenter with a memory has to do with it, found by its buffers and counters."""
+
+import copy
+import gc
+import pickle
+
+import pytest
+import torch
+
+import reference
+from cases import CLOSE, EXAMPLES, draw_batch, draw_proxies
+from pml_synthesis import Compose, ProxySynthesis
+from ranks import REMEMBERING as IN_A_LOSS
+from ranks import remember_as_rank, train
+
+# The examples are small: they are full long before.
+FULL = 16
+
+
+def build(example):
+    return reference.build(example.augmenter, 5, 8, example.name, seed=7)
+
+
+REMEMBERING = {
+    f"{example.augmenter.__name__} {example.name}": lambda example=example: build(example)
+    for example in EXAMPLES
+    if reference.has_memory(build(example))
+}
+REMEMBERING["inside of a Compose"] = lambda: Compose(
+    [ProxySynthesis(seed=7), *(make() for make in list(REMEMBERING.values())[:-1])]
+)
+all_memories = pytest.mark.parametrize("make", REMEMBERING.values(), ids=REMEMBERING)
+
+
+def inputs(step, proxies=True):
+    """A batch, of another size in every third step."""
+    x, y = draw_batch(step, batch_size=7 if step % 3 == 2 else 12, dtype=torch.float32)
+    return x.detach(), y, draw_proxies(step, 5, 8).detach().float()
+
+
+def advance(augmenter, start, stop):
+    return [augmenter(*inputs(step)) for step in range(start, stop)]
+
+
+def assert_same(one, other):
+    for name in ("embeddings", "labels", "proxies", "source", "parent", "weights", "term"):
+        a, b = getattr(one, name), getattr(other, name)
+        assert (a is None and b is None) or torch.equal(a, b), name
+
+
+def state_of(augmenter):
+    return {name: value.clone() for name, value in augmenter.state_dict().items()}
+
+
+def assert_same_state(one, other):
+    one, other = one.state_dict(), other.state_dict()
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_some_augmenters_remember():
+    assert len(REMEMBERING) > 1
+
+
+# ------------------------------------------------------------------------------- resuming
+
+
+@all_memories
+@pytest.mark.parametrize("stop", [0, 1, 2, 3, 5, 8])
+def test_goes_on_bit_for_bit_from_a_state_dict(make, stop, tmp_path):
+    """Saved before there is anything in the memory, while it fills, and after."""
+    augmenter, resumed = make(), make()
+    advance(augmenter, 0, stop)
+    advance(resumed, 50, 53)  # All of this has to go.
+    torch.save(augmenter.state_dict(), tmp_path / "state.pth")
+    resumed.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
+    for one, other in zip(
+        advance(augmenter, stop, FULL), advance(resumed, stop, FULL), strict=True
+    ):
+        assert_same(one, other)
+    assert_same_state(augmenter, resumed)
+
+
+@all_memories
+@pytest.mark.parametrize("stop", [1, 3, FULL])
+def test_copies_and_pickles_remember_the_same_and_nothing_of_each_other(make, stop):
+    augmenter = make()
+    advance(augmenter, 0, stop)
+    copies = [copy.deepcopy(augmenter), pickle.loads(pickle.dumps(augmenter))]
+    advance(copies[0], 90, 93)
+    copies[0] = copy.deepcopy(augmenter)
+    expected = advance(augmenter, stop, stop + 6)
+    for twin in copies:
+        for one, other in zip(advance(twin, stop, stop + 6), expected, strict=True):
+            assert_same(one, other)
+        assert_same_state(twin, augmenter)
+
+
+# ------------------------------------------------------------------------------ eval mode
+
+
+@all_memories
+@pytest.mark.parametrize("stop", [0, 1, 3, FULL])
+def test_nothing_is_remembered_or_advanced_in_eval_mode(make, stop):
+    augmenter = make()
+    advance(augmenter, 0, stop)
+    before, twin = state_of(augmenter), copy.deepcopy(augmenter)
+    augmenter.eval()
+    for one, other in zip(*(advance(augmenter, 70, 73) for _ in range(2)), strict=True):
+        assert_same(one, other)
+    after = augmenter.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    # And training goes on as if nothing had been in between.
+    for one, other in zip(
+        *(advance(a.train(), stop, stop + 3) for a in (augmenter, twin)), strict=True
+    ):
+        assert_same(one, other)
+
+
+# ---------------------------------------------------------------------- size of the memory
+
+
+@all_memories
+def test_the_memory_has_its_size_from_the_start(make):
+    augmenter = make()
+    shapes = {name: value.shape for name, value in augmenter.state_dict().items()}
+    advance(augmenter, 0, FULL)
+    assert shapes == {name: value.shape for name, value in augmenter.state_dict().items()}
+
+
+def bytes_of_tensors():
+    """Return how many bytes all tensors hold that are alive."""
+    gc.collect()
+    tensors = (value for value in gc.get_objects() if issubclass(type(value), torch.Tensor))
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+@all_memories
+def test_a_full_memory_grows_no_more(make):
+    augmenter, batches = make(), [inputs(step) for step in range(FULL)]
+
+    def repeat(times):
+        for _ in range(times):
+            for given in batches:
+                augmenter(*given)
+        return bytes_of_tensors(), len(pickle.dumps(augmenter))
+
+    tensors, pickled = repeat(2)
+    tensors_later, pickled_later = repeat(20)
+    assert tensors_later == tensors
+    # Integers that count take some bytes more; a list with an entry for each step takes hundreds.
+    assert pickled_later - pickled < 20 * FULL
+
+
+# ------------------------------------------------------------------------ several processes
+
+NUM_STEPS = 10
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(remember_as_rank, (2, str(folder), NUM_STEPS), nprocs=2)
+    return [torch.load(folder / f"{rank}.pth", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("broadcast_buffers", [True, False])
+@pytest.mark.parametrize("name", IN_A_LOSS)
+def test_two_processes_remember_what_one_does(ranks, name, broadcast_buffers):
+    """The memory shows in the loss of each later step."""
+    for results in ranks:
+        steps = results[f"{name} {broadcast_buffers}"]
+        for got, expected in zip(steps, train(name, num_steps=NUM_STEPS), strict=True):
+            value, trunk, *proxies = expected
+            torch.testing.assert_close(got[0], len(ranks) * value, **CLOSE)
+            torch.testing.assert_close(got[1], trunk, **CLOSE)
+            torch.testing.assert_close(got[2:], [len(ranks) * grad for grad in proxies], **CLOSE)
