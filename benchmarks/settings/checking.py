@@ -19,7 +19,7 @@ from benchmarks.settings import objects
 from benchmarks.settings.merging import Tree
 from benchmarks.settings.schema import File, Run
 
-LEARNING = ("trunk", "embedder", "metric_loss")
+LEARNING = ("trunk", "embedder", "metric_loss", "augmenter")
 # Where objects stand, and what of.
 OBJECTS: dict[str, Any] = {
     **dict.fromkeys(("data.train", "data.val", "data.test", "data.gallery"), ImageClasses),

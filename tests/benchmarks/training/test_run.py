@@ -114,6 +114,25 @@ def test_each_epoch_is_augmented_in_its_own_way(splits):
     assert not torch.equal(augmented(1), augmented(2))
 
 
+LEARNING_AUGMENTER = "variants.proxy_nca+ps.loss.SynthesisLoss.augmenter={few_glyphs.Moved: {}}"
+
+
+def test_an_augmenter_that_learns_has_an_optimizer_of_its_own(splits, tmp_path):
+    settings = [LEARNING_AUGMENTER, "optimizers.augmenter={SGD: {lr: 0.1}}"]
+    run = short("proxy_nca+ps", *settings)
+    parts = Parts(run, splits)
+    moved = parts.losses["metric_loss"].augmenter.by
+    own = parts.optimizers["augmenter_optimizer"].param_groups[0]
+    others = parts.optimizers["metric_loss_optimizer"].param_groups[0]
+    assert [id(p) for p in own["params"]] == [id(moved)] and own["lr"] == 0.1
+    assert len(others["params"]) == 1
+    parts.trainer(None).train(1, 1)
+    assert moved.abs().sum() > 0
+    execute(run, splits, tmp_path / "run")
+    with pytest.raises(SettingsError, match="optimizers.augmenter is needed"):
+        Parts(short("proxy_nca+ps", LEARNING_AUGMENTER), splits)
+
+
 def test_samplers_of_pml_give_the_rows_of_an_epoch(splits):
     run = short("proxy_anchor")
     assert len(Parts(run, splits).sampler) == run.batch_size * run.iterations_per_epoch
