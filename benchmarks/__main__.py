@@ -1,5 +1,11 @@
 """The command line: `python -m benchmarks compare CONFIG`, `run CONFIG` and `report FOLDER`."""
 
+import os
+
+# tqdm reads it when it is imported, here and in the processes of this one: PML's trainers and
+# testers draw no bars, the one over all runs asks for itself.
+os.environ.setdefault("TQDM_DISABLE", "1")
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -8,15 +14,16 @@ from pathlib import Path
 import yaml
 
 from benchmarks import distributed
-from benchmarks.compare import compare, read_data
-from benchmarks.errors import SettingsError
-from benchmarks.papers import against_paper
-from benchmarks.report import report, report_folds
-from benchmarks.settings import describe, load
+from benchmarks.errors import FailedRunsError, SettingsError
+from benchmarks.reporting.papers import against_paper
+from benchmarks.reporting.report import report, report_folds
+from benchmarks.settings.reading import describe, load
+from benchmarks.training.compare import compare, read_data
+from benchmarks.training.split_checks import overlaps
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; wrong settings end it with a message."""
+    """Run a command; wrong settings and failed runs end it with a message."""
     parser = _parser()
     parsed, overrides = parser.parse_known_args(arguments)
     if flags := [argument for argument in overrides if argument.startswith("-")]:
@@ -24,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with distributed.joined():
             parsed.command(parsed, overrides)
-    except SettingsError as error:
+    except (SettingsError, FailedRunsError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on from here.")
@@ -40,6 +47,15 @@ def _parser() -> argparse.ArgumentParser:
         "--dry-run",
         action="store_true",
         help="run nothing: print the settings, and how many classes and images there are",
+    )
+    config.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package whose classes and functions the file may name, beside the libraries'; "
+        "may be given several times",
     )
 
     everything = commands.add_parser(
@@ -69,15 +85,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    comparison = load(arguments.config, overrides, arguments.variant)
+    comparison = load(arguments.config, overrides, arguments.variant, arguments.imports)
     if arguments.dry_run:
         if distributed.rank() == 0:
             # The settings first: reading the data may take long, or fail.
             print(describe(comparison), end="", flush=True)
-            counts = {"splits": read_data(comparison).counts()}
-            print(yaml.safe_dump(counts, sort_keys=False), end="")
+            splits = read_data(comparison)
+            found = {"splits": splits.counts(), "overlaps": overlaps(splits)}
+            print(yaml.safe_dump(found, sort_keys=False), end="")
         return
-    compare(comparison)
+    try:
+        compare(comparison)
+    except FailedRunsError:
+        _show(comparison.folder)
+        raise
     _show(comparison.folder)
 
 

@@ -8,6 +8,14 @@ class SettingsError(ValueError):
     """Settings that cannot be run; the message names the file and what would be right."""
 
 
+class KilledRunError(RuntimeError):
+    """The process of a run was killed; the message says how the run goes on."""
+
+
+class FailedRunsError(RuntimeError):
+    """Some runs of a comparison failed; the others are finished, and there is a table of them."""
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Spell out which names are meant by a wrong one: those close to it, or else all of them."""
     known = sorted(names)

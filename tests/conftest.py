@@ -17,6 +17,13 @@ def device(request):
     return torch.device(request.config.getoption("--device"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def skip_refused(request):
     """Skip what a loss refuses: one test asks for the error."""

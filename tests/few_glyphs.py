@@ -76,11 +76,18 @@ def dying(loss: torch.nn.Module, at_call: int, once: str) -> torch.nn.Module:
     return loss
 
 
-class FailingLoss(ProxyNCALoss):
-    """A loss with an error that shows in training only."""
+class FailingOnce(ProxyNCALoss):
+    """A loss with an error that shows in training, if no file `once` is there yet."""
+
+    def __init__(self, once: str, **kwargs):
+        super().__init__(**kwargs)
+        self.once = Path(once)
 
     def compute_loss(self, *args, **kwargs):
-        raise ZeroDivisionError("in the middle")
+        if not self.once.exists():
+            self.once.touch()
+            raise ZeroDivisionError("in the middle")
+        return super().compute_loss(*args, **kwargs)
 
 
 class KillingLoss(ProxyNCALoss):

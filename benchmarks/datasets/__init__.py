@@ -1,7 +1,10 @@
 """Image datasets for zero-shot retrieval: the classes of the test split are never trained on."""
 
 from benchmarks.datasets.crops import CenterCrop, RandomResizedCrop
+from benchmarks.datasets.emoji import Emoji
+from benchmarks.datasets.font_glyphs import FontGlyphs
 from benchmarks.datasets.glyphs import Glyphs
+from benchmarks.datasets.grocery_store import GroceryStore
 from benchmarks.datasets.image_classes import ImageClasses
 from benchmarks.datasets.image_files import ImageFiles
 from benchmarks.datasets.image_folder import ImageFolder
@@ -14,7 +17,10 @@ __all__ = [
     "CUB",
     "Cars196",
     "CenterCrop",
+    "Emoji",
+    "FontGlyphs",
     "Glyphs",
+    "GroceryStore",
     "ImageClasses",
     "ImageFiles",
     "ImageFolder",

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.datasets.image_files import pixels
 from benchmarks.datasets.transforms import RandomTransform
 
 
@@ -123,6 +123,4 @@ class RandomResizedCrop(RandomTransform):
 
 def resized(picture: Image.Image, box: tuple[float, float, float, float], size: int) -> Tensor:
     """Return the part of a picture in a box, float [channels, size, size] in [0, 1]."""
-    square = picture.resize((size, size), Image.Resampling.BICUBIC, box)
-    pixels = torch.from_numpy(np.array(square, dtype=np.float32) / 255)
-    return pixels.permute(2, 0, 1).contiguous()
+    return pixels(picture.resize((size, size), Image.Resampling.BICUBIC, box))

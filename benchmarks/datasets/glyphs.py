@@ -77,7 +77,7 @@ class Glyphs(ImageClasses):
         test_scripts: Sequence[str] = ("Greek", "Cyrillic", "Armenian", "Georgian"),
     ) -> None:
         check_split(split)
-        letters = _some_of(_letters(split, test_scripts), num_classes)
+        letters = spread_evenly(_letters(split, test_scripts), num_classes)
         images = _draw_alphabet(seed)[[_ALPHABET.index(letter) for letter in letters]]
         labels = torch.arange(len(letters)).repeat_interleave(images.shape[1])
         super().__init__(images.flatten(0, 1)[:, None] / 255, labels, letters, transform)
@@ -100,7 +100,8 @@ def _letters(split: str, test_scripts: Sequence[str]) -> str:
     }[split]
 
 
-def _some_of(letters: str, number: int | None) -> str:
+def spread_evenly(letters: str, number: int | None) -> str:
+    """Return so many of the letters, evenly spread over them; all for None."""
     if number is None:
         return letters
     if not 1 <= number <= len(letters):
@@ -125,16 +126,16 @@ def draw_letters(letters: str, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     fonts = []
     for font in FONTS:
-        outlines = _outlines(letters, font).repeat_interleave(DRAWS, dim=0)
-        fonts.append(_distort(outlines, generator).unflatten(0, (len(letters), DRAWS)))
+        path = Path(matplotlib.get_data_path(), "fonts", "ttf", font)
+        outlines = draw_outlines(letters, path).repeat_interleave(DRAWS, dim=0)
+        fonts.append(distort(outlines, generator).unflatten(0, (len(letters), DRAWS)))
     # Eight bits, as in a scanned image.
     return torch.cat(fonts, dim=1).mul(255).round().byte()
 
 
-def _outlines(letters: str, font_name: str) -> Tensor:
-    """Blurred letters [len(letters), 1, _OUTLINE, _OUTLINE] in [0, 1], on a common baseline."""
+def draw_outlines(letters: str, path: Path) -> Tensor:
+    """Return blurred letters on a common baseline, [len(letters), 1, 84, 84] in [0, 1]."""
     scale = _OUTLINE / SIZE
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", font_name)
     basic = ImageFont.Layout.BASIC  # there whatever libraries Pillow was built with
     font = ImageFont.truetype(str(path), round(_EM * scale), layout_engine=basic)
     # The letters reach from 0.92 em above the baseline to 0.24 em below it.
@@ -148,8 +149,8 @@ def _outlines(letters: str, font_name: str) -> Tensor:
     return torch.from_numpy(outlines / 255)
 
 
-def _distort(outlines: Tensor, generator: torch.Generator) -> Tensor:
-    """Bend, thicken, fade and speckle outlines: [N, 1, _OUTLINE, _OUTLINE] -> [N, SIZE, SIZE]."""
+def distort(outlines: Tensor, generator: torch.Generator) -> Tensor:
+    """Bend, thicken, fade and speckle outlines: [N, 1, 84, 84] -> [N, 28, 28] in [0, 1]."""
     count = len(outlines)
     draws = 2 * torch.rand(count, 8, generator=generator) - 1
     threshold = 0.5 + 0.12 * draws[:, 6]

@@ -1,26 +1,30 @@
 """Images of the user's own, in a folder for each class."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from benchmarks.datasets.class_splits import Classes, split_classes
 from benchmarks.datasets.image_classes import ImageClasses, check_split
-from benchmarks.datasets.image_files import read_picture
-from benchmarks.errors import nearest
+from benchmarks.datasets.image_files import pixels, read_picture
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-Classes = float | Sequence[str]
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+NO_IMAGES = {"desktop.ini", "thumbs.db"}  # what systems leave in folders, beside hidden files
+MOST_NAMES = 5  # that a message shows
 
 
 class ImageFolder(ImageClasses):
     """Pictures in `root/<class>/`, at any depth: float [N, 3 or 1, size, size] in [0, 1].
 
     Classes are split, never the images of a class. Of each picture the largest square in its
-    middle is taken and resized. All images are held in memory.
+    middle is taken and resized. Transparent parts become white, and 16 bits are scaled to 8 (see
+    read_picture). All images are held in memory. A warning counts and names the files that are
+    left out, since their format is not read, and the classes of one image.
 
     Arguments:
         root: the folder that holds a folder for each class.
@@ -35,7 +39,7 @@ class ImageFolder(ImageClasses):
 
     Raises:
         FileNotFoundError: if there is no such folder, no class in it, or no image in a class.
-        OSError: if an image cannot be read.
+        OSError: if images cannot be read; all of them are counted, and the first are named.
         ValueError: if there is no such split or class, a fraction is not in [0, 1), a class is in
             both lists, or the split is left without classes.
 
@@ -59,13 +63,8 @@ class ImageFolder(ImageClasses):
         if size < 1:
             raise ValueError(f"Expected argument `size` to be a positive integer but got {size}.")
         files = _find_images(Path(root))
-        names = _split(sorted(files), validation, test, seed)[split]
-        if not names:
-            raise ValueError(
-                f"Expected arguments `validation` and `test` to leave classes for the split "
-                f"{split!r}, out of {len(files)} in {root}, but got {validation!r} and {test!r}."
-            )
-        images = [_read(file, size, grey) for name in names for file in files[name]]
+        names = split_classes(sorted(files), split, validation, test, seed)
+        images = _read_all([file for name in names for file in files[name]], size, grey)
         labels = torch.arange(len(names)).repeat_interleave(
             torch.tensor([len(files[name]) for name in names])
         )
@@ -76,73 +75,66 @@ def _find_images(root: Path) -> dict[str, list[Path]]:
     layout = f"Images are expected in {root}/<class>/, as {', '.join(sorted(SUFFIXES))}"
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}. {layout}.")
-    files = {
-        folder.name: sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    found = {
+        folder.name: sorted(path for path in folder.rglob("*") if _is_meant(path, folder))
         for folder in root.iterdir()
         if folder.is_dir() and not folder.name.startswith(".")
     }
-    if not files:
+    if not found:
         raise FileNotFoundError(f"There are no folders of classes in {root}. {layout}.")
+    files = {name: [path for path in paths if _is_image(path)] for name, paths in found.items()}
     if empty := sorted(name for name, images in files.items() if not images):
         raise FileNotFoundError(
             f"There are no images of {', '.join(empty)} in {root}. {layout}: add some to each of "
             "these folders, or take the folders away."
         )
+    unknown = [path for paths in found.values() for path in paths if not _is_image(path)]
+    if unknown:
+        kinds = Counter(path.suffix.lower() or "no suffix" for path in unknown)
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        warnings.warn(
+            f"{len(unknown)} files in {root} are left out, since their formats are not read "
+            f"({counts}): {_some_of(unknown, root)}. Convert them to PNG or JPEG, or remove them.",
+            stacklevel=3,
+        )
+    if single := sorted(name for name, images in files.items() if len(images) == 1):
+        warnings.warn(
+            f"{len(single)} classes in {root} have one image only, which has no other of its class "
+            f"to retrieve: {', '.join(single[:MOST_NAMES])}"
+            f"{', ...' if len(single) > MOST_NAMES else ''}. Add images, or remove these classes.",
+            stacklevel=3,
+        )
     return files
 
 
-def _split(names: list[str], validation: Classes, test: Classes, seed: int) -> dict[str, list[str]]:
-    shuffled = [str(name) for name in np.random.default_rng(seed).permutation(names)]
-    # Names go first: a fraction is drawn from the classes that nobody named.
-    named = {*_named("validation", validation, names), *_named("test", test, names)}
-    if both := set(_named("validation", validation, names)) & set(_named("test", test, names)):
-        raise ValueError(
-            f"Expected arguments `validation` and `test` to share no class but both have {both}."
-        )
-    free = [name for name in shuffled if name not in named]
-    chosen = {}
-    for argument, classes in (("test", test), ("validation", validation)):
-        if isinstance(classes, int | float):
-            count = _count(argument, classes, len(names))
-            chosen[argument], free = set(free[:count]), free[count:]
+def _is_meant(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.is_file() and not hidden and path.name.lower() not in NO_IMAGES
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _some_of(paths: Iterable[Path], root: Path) -> str:
+    names = [path.relative_to(root).as_posix() for path in sorted(paths)]
+    return ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
+
+
+def _read_all(files: Sequence[Path], size: int, grey: bool) -> list[Tensor]:
+    images, failures = [], []
+    for file in files:
+        try:
+            picture = read_picture(file, "L" if grey else "RGB")
+        except OSError as error:
+            failures.append(error)
         else:
-            chosen[argument] = set(classes)
-    trainval = [name for name in names if name not in chosen["test"]]
-    return {
-        "train": [name for name in trainval if name not in chosen["validation"]],
-        "val": sorted(chosen["validation"]),
-        "trainval": trainval,
-        "test": sorted(chosen["test"]),
-    }
-
-
-def _named(argument: str, classes: Classes, names: list[str]) -> Sequence[str]:
-    if isinstance(classes, int | float):
-        return ()
-    if isinstance(classes, str):
-        raise ValueError(
-            f"Expected argument `{argument}` to be a fraction or a list of classes but got "
-            f"{classes!r}."
-        )
-    for name in classes:
-        if name not in names:
-            raise ValueError(
-                f"Expected argument `{argument}` to name classes that are there but got {name!r}: "
-                f"{nearest(str(name), names)}"
-            )
-    return classes
-
-
-def _count(argument: str, fraction: float, classes: int) -> int:
-    if not 0 <= fraction < 1:
-        raise ValueError(
-            f"Expected argument `{argument}` to be a fraction in [0, 1) but got {fraction}."
-        )
-    return max(round(fraction * classes), 1 if fraction else 0)
-
-
-def _read(file: Path, size: int, grey: bool) -> Tensor:
-    picture = read_picture(file, "L" if grey else "RGB")
-    square = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(square, dtype=np.float32) / 255)
-    return pixels[None] if grey else pixels.permute(2, 0, 1)
+            images.append(pixels(ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)))
+    if failures:
+        reasons = [str(error) for error in failures[:MOST_NAMES]]
+        more = len(failures) - len(reasons)
+        raise OSError(
+            f"{len(failures)} of {len(files)} images cannot be read:\n  "
+            + "\n  ".join([*reasons, *([f"and {more} more"] if more else [])])
+        ) from failures[0]
+    return images

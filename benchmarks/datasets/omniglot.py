@@ -1,19 +1,18 @@
 """Omniglot: handwritten characters (Lake et al., Science 2015), read from the authors' archives."""
 
-import io
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.datasets.cache import cached
+from benchmarks.datasets.file_tree import FileTree
 from benchmarks.datasets.image_classes import ImageClasses, check_split
+from benchmarks.datasets.image_files import pixels
 
 # The parts that train and test each subset, and the number of characters in each part.
 SUBSETS = {
@@ -27,7 +26,8 @@ CHARACTERS = {
     "images_evaluation": 659,
 }
 DRAWINGS = 20  # of each character, one by each writer
-SIZE = 28  # pixels
+DRAWN = (105, 105)  # pixels of a drawing
+SIZE = 28  # pixels of an image
 SOURCE = "https://github.com/brendenlake/omniglot (folder python)"
 
 
@@ -39,7 +39,7 @@ class Omniglot(ImageClasses):
     trains on images_background (964 characters) and tests on images_evaluation (659), the parts
     that torchvision unpacks into omniglot-py. Each part is the authors' zip archive, read as it
     is, or a folder with the same content. Drawings are reduced to 28 x 28 and normalised:
-    (ink - 0.08) / 0.25.
+    (ink - 0.08) / 0.25. They are read once and then kept in a cache on disk.
 
     Arguments:
         root: the folder that holds the two parts of a subset.
@@ -50,6 +50,7 @@ class Omniglot(ImageClasses):
 
     Raises:
         FileNotFoundError: if a part is missing, damaged or incomplete.
+        OSError: if a drawing cannot be read, or has not 105 x 105 pixels.
         ValueError: if there is no such split, subset or alphabet, if the split is left without
             characters, or if root holds both subsets and none is named.
 
@@ -85,8 +86,7 @@ class Omniglot(ImageClasses):
                 f"{list(validation)}."
             )
         labels = torch.arange(len(characters)).repeat_interleave(DRAWINGS)
-        ink = part.read([file for name in characters for file in part.drawings[name]])
-        super().__init__((ink - 0.08) / 0.25, labels, characters, transform)
+        super().__init__((part.ink(characters) - 0.08) / 0.25, labels, characters, transform)
 
 
 class _Part:
@@ -96,15 +96,11 @@ class _Part:
     """
 
     def __init__(self, root: Path, name: str) -> None:
-        self.root = root
-        self.archive = None if (root / name).is_dir() else _open_archive(root / f"{name}.zip")
-        if self.archive is None:
-            files = [path.relative_to(root).as_posix() for path in root.glob(f"{name}/*/*/*.png")]
-        else:
-            files = self.archive.namelist()
+        unpacked = (root / name).is_dir()
+        self.files = FileTree(root if unpacked else root / f"{name}.zip", SOURCE, f"{name}/")
         self.drawings: dict[str, list[str]] = defaultdict(list)
-        for file in sorted(files):
-            if match := re.fullmatch(rf"{name}/([^/]+/[^/]+)/[^/]+\.png", file):
+        for file in self.files.names:
+            if match := re.fullmatch(r"([^/]+/[^/]+)/[^/]+\.png", file):
                 self.drawings[match[1]].append(file)
         complete = sum(len(files) == DRAWINGS for files in self.drawings.values())
         if not complete == len(self.drawings) == CHARACTERS[name]:
@@ -118,16 +114,26 @@ class _Part:
     def alphabets(self) -> set[str]:
         return {_alphabet(character) for character in self.drawings}
 
-    def read(self, files: Sequence[str]) -> Tensor:
-        """The ink of drawings, float [N, 1, SIZE, SIZE] in [0, 1]."""
+    def ink(self, characters: Sequence[str]) -> Tensor:
+        """The ink of characters, float [len(characters) * DRAWINGS, 1, SIZE, SIZE] in [0, 1]."""
+        files = [file for name in self.drawings for file in self.drawings[name]]
+        # Of all characters at once: one file in the cache serves every choice of alphabets.
+        ink = cached("omniglot", self.files.stamp(files), lambda: self._read(files))
+        places = {name: i for i, name in enumerate(self.drawings)}
+        rows = torch.tensor([places[name] for name in characters])
+        return ink.unflatten(0, (-1, DRAWINGS))[rows].flatten(0, 1)
+
+    def _read(self, files: Sequence[str]) -> Tensor:
         ink = torch.empty(len(files), 1, SIZE, SIZE)
         for row, file in zip(ink, files, strict=True):
-            if self.archive is None:
-                content = (self.root / file).read_bytes()
-            else:
-                content = self.archive.read(file)
-            paper = np.array(Image.open(io.BytesIO(content)), dtype=np.float32)
-            row[0] = 1 - F.interpolate(torch.from_numpy(paper)[None, None], SIZE, mode="area")[0, 0]
+            picture = self.files.picture(file, "L")
+            if picture.size != DRAWN:
+                raise OSError(
+                    f"{self.files.where(file)}: expected a drawing of {DRAWN[0]} x {DRAWN[1]} "
+                    f"pixels but got {picture.size[0]} x {picture.size[1]}. Get it again from "
+                    f"{SOURCE}."
+                )
+            row[0] = 1 - F.interpolate(pixels(picture)[None], SIZE, mode="area")[0, 0]
         return ink
 
 
@@ -161,16 +167,6 @@ def _find_parts(root: Path, subset: str | None) -> tuple[str, str]:
 
 def _is_there(root: Path, part: str) -> bool:
     return (root / part).is_dir() or (root / f"{part}.zip").is_file()
-
-
-def _open_archive(path: Path) -> ZipFile:
-    try:
-        return ZipFile(path)
-    except BadZipFile as error:
-        raise FileNotFoundError(
-            f"Expected a zip archive in {path} but it is damaged ({error}). "
-            f"Get it again from {SOURCE}."
-        ) from error
 
 
 def _check_validation(validation: Sequence[str], alphabets: set[str]) -> None:

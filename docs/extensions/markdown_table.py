@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 
+import pandas as pd
+
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Return a table of cells that are written already."""
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        "|" + "|".join(f" {cell} " if cell else " " for cell in line) + "|" for line in lines
-    )
+    frame = pd.DataFrame([list(row) for row in rows], columns=list(head))
+    return frame.to_markdown(index=False, tablefmt="github", disable_numparse=True)

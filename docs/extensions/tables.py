@@ -109,7 +109,7 @@ def _advice() -> str:
     }
     rows = [
         [
-            what,
+            *what.split(" | "),
             *(
                 ", ".join(gain(summary(f"{data}_paper").loc[name]) for name in names) or "not run"
                 for data in DATA

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
 
-from .._checks import expect_tensor, is_integer_dtype
+from .._checks import expect, expect_tensor, is_integer_dtype
 
 
 class LossInputs(NamedTuple):
@@ -33,3 +34,20 @@ class LossInputs(NamedTuple):
                 labels = labels.long()
             labels = labels.to(embeddings.device)
         return cls(embeddings, labels, *others)
+
+    def mined(self, miner: BaseMiner | None, rows: Tensor, labels: Tensor | None) -> Any:
+        """Return what a miner finds, or without one the tuple that was given.
+
+        Args:
+            miner: a PML miner, or None.
+            rows: the embeddings that it is to see.
+            labels: of them.
+
+        Raises:
+            ValueError: if there is a miner and a tuple.
+        """
+        if miner is None:
+            return self.indices_tuple
+        alone = "None where the SynthesisLoss has a miner of its own"
+        expect(self.indices_tuple is None, "indices_tuple", alone, self.indices_tuple)
+        return miner(rows, labels, self.ref_emb, self.ref_labels)

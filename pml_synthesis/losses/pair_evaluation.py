@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from pytorch_metric_learning import losses
+from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
 
 from .._checks import expect
@@ -45,36 +46,38 @@ class PairEvaluation:
     Args:
         loss: the loss.
         inputs: what it is called with.
+        miner: a PML miner that is run on the real embeddings and those of the role "all", or None.
     """
 
     proxies = None
 
-    def __init__(self, loss: BaseMetricLossFunction, inputs: LossInputs) -> None:
+    def __init__(
+        self, loss: BaseMetricLossFunction, inputs: LossInputs, miner: BaseMiner | None = None
+    ) -> None:
         self.loss = loss
         self.inputs = inputs
+        self.miner = miner
 
-    def plain(self, indices_tuple: Any = None) -> Any:
-        """Return the loss of the real batch, by a tuple mined here or the one it was given."""
-        tuples = self.inputs.indices_tuple if indices_tuple is None else indices_tuple
+    def plain(self) -> Any:
+        """Return the loss of the real batch."""
+        tuples = self.inputs.mined(self.miner, *self.inputs[:2])
         return self.loss(*self.inputs[:2], tuples, *self.inputs[3:])
 
     def cast(self, function: Callable[[Any], Any]) -> Any:
         """Return function(loss): a loss without proxies has nothing to cast."""
         return function(self.loss)
 
-    def joined(self, batch: SyntheticBatch, indices_tuple: Any = None) -> Any:
+    def joined(self, batch: SyntheticBatch) -> Any:
         """Return the loss of the real batch with the synthetic embeddings in their roles.
 
         Args:
             batch: the synthetic batch, without new classes.
-            indices_tuple: mined from the real embeddings and those of the role "all", or None for
-                that of the call.
 
         Raises:
             ValueError: if the loss cannot honour a role or weights.
         """
         self._check(batch)
-        embeddings, labels, given_tuples, ref_emb, ref_labels = self.inputs
+        embeddings, labels, _, ref_emb, ref_labels = self.inputs
         assert labels is not None  # The augmenter has refused it.
         changes: dict[str, Any] = regularizer_of_real(self.loss, self.inputs)
         # Of no embeddings where the role has none.
@@ -83,9 +86,9 @@ class PairEvaluation:
 
         rows = torch.cat([embeddings, self._with_norms(everywhere)])
         row_labels = torch.cat([labels, everywhere.labels])
-        tuples = indices_tuple
-        if tuples is None and given_tuples is not None:
-            tuples = repeat_for_anchors(given_tuples, everywhere.source, len(labels))
+        tuples = self.inputs.mined(self.miner, rows, row_labels)
+        if self.miner is None and tuples is not None:
+            tuples = repeat_for_anchors(tuples, everywhere.source, len(labels))
         if candidates is not None:
             tuples, ref_emb, ref_labels = self._with_candidates(
                 candidates, tuples, rows, row_labels

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from pytorch_metric_learning.miners import BaseMiner
 from pytorch_metric_learning.reducers import DoNothingReducer, MultipleReducers, SumReducer
 from torch import Tensor
 from torch.nn import Module
@@ -27,13 +28,18 @@ class ProxyEvaluation:
         loss: the loss.
         binding: where it keeps its proxies.
         inputs: what it is called with.
+        miner: a PML miner that is run on the embeddings of the call, or None.
 
     Raises:
         ValueError: if `ref_emb` or `ref_labels` is given.
     """
 
     def __init__(
-        self, loss: BaseMetricLossFunction, binding: ProxyBinding, inputs: LossInputs
+        self,
+        loss: BaseMetricLossFunction,
+        binding: ProxyBinding,
+        inputs: LossInputs,
+        miner: BaseMiner | None = None,
     ) -> None:
         if inputs.ref_emb is not None or inputs.ref_labels is not None:
             raise ValueError(
@@ -44,6 +50,7 @@ class ProxyEvaluation:
         self.loss = loss
         self.binding = binding
         self.inputs = inputs
+        self.miner = miner
 
     @property
     def proxies(self) -> Tensor:
@@ -59,9 +66,9 @@ class ProxyEvaluation:
     def _call_weight(self) -> Tensor:
         return cast_like(self._weight, self.inputs.embeddings)
 
-    def plain(self, indices_tuple: Any = None) -> Any:
-        """Return the loss of the real batch, by a tuple mined here or the one it was given."""
-        tuples = self.inputs.indices_tuple if indices_tuple is None else indices_tuple
+    def plain(self) -> Any:
+        """Return the loss of the real batch."""
+        tuples = self.inputs.mined(self.miner, *self.inputs[:2])
         return self.cast(lambda loss: loss(*self.inputs[:2], tuples))
 
     def cast(self, function: Callable[[Any], Any]) -> Any:
@@ -72,13 +79,8 @@ class ProxyEvaluation:
         with substituted(self.loss, {self.binding.weight: self._call_weight}) as twin:
             return function(twin)
 
-    def joined(self, batch: SyntheticBatch, indices_tuple: Any = None) -> Any:
-        """Return the loss of the real and the synthetic batch together.
-
-        Args:
-            batch: the synthetic batch.
-            indices_tuple: mined from the joined batch, or None for that of the call.
-        """
+    def joined(self, batch: SyntheticBatch) -> Any:
+        """Return the loss of the real and the synthetic batch together."""
         embeddings, labels = self.inputs[:2]
         assert labels is not None  # The augmenter has refused it.
         new_rows, new_proxies = self._with_norms(batch)
@@ -97,8 +99,9 @@ class ProxyEvaluation:
             weight = self.binding.extended_weight(self._call_weight, new_proxies)
         changes |= self.binding.attributes(self.loss, weight)
 
-        if indices_tuple is None:
-            indices_tuple, mined_labels = self.inputs.indices_tuple, labels
+        tuples = self.inputs.mined(self.miner, rows, row_labels)
+        if self.miner is None:
+            mined_labels = labels
             behind = torch.cat([torch.arange(len(labels), device=labels.device), batch.source])
         else:
             mined_labels = row_labels
@@ -111,7 +114,7 @@ class ProxyEvaluation:
             behind,
             weights,
             changes,
-            lambda twin: twin(rows, row_labels, indices_tuple),
+            lambda twin: twin(rows, row_labels, tuples),
         )
 
     def alone(self, batch: SyntheticBatch) -> Tensor:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from .._checks import expect
-from ..augmenters import BaseAugmenter, SyntheticBatch
+from ..augmenters import BaseAugmenter
 from ..pml import BaseMetricLossFunction, ModuleWithRecords
+from .evaluation import evaluation_of
 from .loss_inputs import LossInputs
-from .pair_evaluation import PairEvaluation
 from .proxy_bindings import find_binding, require_binding
-from .proxy_evaluation import ProxyEvaluation
 
 # What a SynthesisLoss shows of the wrapped loss, and sets there.
 _OF_THE_LOSS = (
@@ -59,6 +58,7 @@ class SynthesisLoss(BaseMetricLossFunction):
     Default reducer and reducer input: those of the wrapped loss.
 
     Example:
+        >>> import torch
         >>> from pytorch_metric_learning import losses
         >>> from pml_synthesis import ProxySynthesis
         >>> loss = SynthesisLoss(losses.ProxyNCALoss(3, 16), augmenter=ProxySynthesis())
@@ -91,6 +91,8 @@ class SynthesisLoss(BaseMetricLossFunction):
         self.augmenter = augmenter
         self.miner = miner
 
+    # Numbers are drawn on the host: torch.compile breaks its graph here.
+    @_disable_dynamo
     def forward(
         self,
         embeddings: Tensor,
@@ -120,40 +122,14 @@ class SynthesisLoss(BaseMetricLossFunction):
                 around the loss.
         """
         inputs = LossInputs.of(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        evaluation = self._evaluation(inputs)
-        if not self.training:
+        evaluation = evaluation_of(self.loss, inputs, self.miner if self.training else None)
+        if not self.training or self.augmenter is None:
             return evaluation.plain()
-        if self.miner is not None:
-            alone = "None where the SynthesisLoss has a miner of its own"
-            expect(indices_tuple is None, "indices_tuple", alone, indices_tuple)
-        if self.augmenter is None:
-            return evaluation.plain(self._mined(inputs, None))
         # With the labels as they were given: those on the host need not be copied there again.
         batch = self.augmenter(embeddings, labels, evaluation.proxies)
-        if len(batch) == 0 and batch.num_new_classes == 0:
-            value = evaluation.plain(self._mined(inputs, None))
-        else:
-            value = evaluation.joined(batch, self._mined(inputs, batch))
+        nothing = len(batch) == 0 and batch.num_new_classes == 0
+        value = evaluation.plain() if nothing else evaluation.joined(batch)
         return value if batch.term is None else self._with_term(value, batch.term)
-
-    def _evaluation(self, inputs: LossInputs) -> ProxyEvaluation | PairEvaluation:
-        binding = find_binding(self.loss)
-        if binding is None:
-            return PairEvaluation(self.loss, inputs)
-        return ProxyEvaluation(self.loss, binding, inputs)
-
-    def _mined(self, inputs: LossInputs, batch: SyntheticBatch | None) -> Any:
-        """Return what the miner finds in the joined batch, or None without a miner."""
-        if self.miner is None:
-            return None
-        rows, labels = inputs.embeddings, inputs.labels
-        if batch is not None and find_binding(self.loss) is None:
-            batch = batch.of_role("all")
-        if batch is not None:
-            assert labels is not None  # The augmenter has refused it.
-            rows = torch.cat([rows, batch.embeddings])
-            labels = torch.cat([labels, batch.labels])
-        return self.miner(rows, labels, inputs.ref_emb, inputs.ref_labels)
 
     def _with_term(self, value: Any, term: Tensor) -> Tensor:
         scalar = isinstance(value, Tensor) and value.numel() == 1
@@ -187,7 +163,7 @@ class SynthesisLoss(BaseMetricLossFunction):
         Raises:
             AttributeError: if the wrapped loss has none, as P2SGradLoss and pair losses.
         """
-        evaluation = self._evaluation(LossInputs.of(embeddings, None))
+        evaluation = evaluation_of(self.loss, LossInputs.of(embeddings, None))
         logits: Tensor = evaluation.cast(lambda loss: loss.get_logits(embeddings))
         return logits
 

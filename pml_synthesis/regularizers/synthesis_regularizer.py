@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.nn import Module
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from .._checks import expect
 from ..augmenters import BaseAugmenter, RealBatch
+from ..losses.evaluation import evaluation_of
 from ..losses.loss_inputs import LossInputs
-from ..losses.pair_evaluation import PairEvaluation
 from ..losses.proxy_bindings import find_binding, require_binding
-from ..losses.proxy_evaluation import ProxyEvaluation
 from ..losses.synthesis_loss import SynthesisLoss
 from ..pml import BaseMetricLossFunction, BaseRegularizer, LossCall, ModuleWithRecords, current_call
 
@@ -85,6 +85,8 @@ class SynthesisRegularizer(BaseRegularizer):
         proxies = None if binding is None else binding.proxies(loss)
         return LossCall(loss, RealBatch.of(embeddings, labels, proxies), indices_tuple)
 
+    # Numbers are drawn on the host: torch.compile breaks its graph here.
+    @_disable_dynamo
     def forward(self, x: Tensor) -> Tensor:
         """Return the term, a scalar, for embeddings of shape [B, D] in a call of the loss."""
         call = current_call()
@@ -99,13 +101,7 @@ class SynthesisRegularizer(BaseRegularizer):
             return nothing
         batch = self.augmenter.augment(call.batch)
         inputs = LossInputs(x, call.batch.labels, call.indices_tuple)
-        binding = find_binding(call.loss)
-        evaluation = (
-            PairEvaluation(call.loss, inputs)
-            if binding is None
-            else ProxyEvaluation(call.loss, binding, inputs)
-        )
-        value = evaluation.alone(batch) if len(batch) else nothing
+        value = evaluation_of(call.loss, inputs).alone(batch) if len(batch) else nothing
         return value if batch.term is None else value + batch.term.reshape(()).to(value)
 
 

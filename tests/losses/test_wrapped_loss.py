@@ -62,6 +62,16 @@ def test_a_checkpointed_network_is_fine(build):
     assert_same_gradients(value, expected, [layer.weight])
 
 
+@both_hooks
+def test_a_compiled_loss_breaks_its_graph_and_keeps_its_value(build):
+    torch.compiler.reset()
+    x, y = draw_batch(0)
+    loss, twin = (build(PROXY_LOSSES[1], ProxySynthesis(seed=1)) for _ in range(2))
+    compiled = torch.compile(loss, backend="eager")
+    torch.testing.assert_close(compiled(x, y), twin(x, y), **CLOSE)
+    torch.testing.assert_close(compiled(x, y), twin(x, y), **CLOSE)
+
+
 # ---------------------------------------------------------------------- parametrized weights
 
 

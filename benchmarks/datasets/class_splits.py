@@ -1,0 +1,91 @@
+"""Which classes train, which validate and which test."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks.errors import nearest
+
+Classes = float | Sequence[str]
+
+
+def split_classes(
+    names: Sequence[str], split: str, validation: Classes, test: Classes, seed: int
+) -> list[str]:
+    """Return the names of a split, in their order.
+
+    Arguments:
+        names: of all classes, or of the groups of classes that stay together.
+        split: "train", "val", "trainval" (both together) or "test".
+        validation: what leaves the training split for the validation split: a list of names, or
+            a fraction of all, drawn by `seed`.
+        test: the test split, given alike.
+        seed: decides what a fraction means.
+
+    Raises:
+        ValueError: if there is no such name, a fraction is not in [0, 1), a name is in both
+            lists, or nothing is left for the split.
+
+    Example:
+        >>> split_classes(["cat", "dog", "emu"], "train", ["cat"], ["emu"], 0)
+        ['dog']
+    """
+    chosen = _split(names, validation, test, seed)[split]
+    if not chosen:
+        raise ValueError(
+            f"Expected arguments `validation` and `test` to leave classes for the split "
+            f"{split!r}, out of {len(names)}, but got {validation!r} and {test!r}."
+        )
+    return chosen
+
+
+def _split(
+    names: Sequence[str], validation: Classes, test: Classes, seed: int
+) -> dict[str, list[str]]:
+    shuffled = [str(name) for name in np.random.default_rng(seed).permutation(names)]
+    # Names go first: a fraction is drawn from the classes that nobody named.
+    named = {*_named("validation", validation, names), *_named("test", test, names)}
+    if both := set(_named("validation", validation, names)) & set(_named("test", test, names)):
+        raise ValueError(
+            f"Expected arguments `validation` and `test` to share no class but both have {both}."
+        )
+    free = [name for name in shuffled if name not in named]
+    chosen = {}
+    for argument, classes in (("test", test), ("validation", validation)):
+        if isinstance(classes, int | float):
+            count = _count(argument, classes, len(names))
+            chosen[argument], free = set(free[:count]), free[count:]
+        else:
+            chosen[argument] = set(classes)
+    trainval = [name for name in names if name not in chosen["test"]]
+    return {
+        "train": [name for name in trainval if name not in chosen["validation"]],
+        "val": [name for name in names if name in chosen["validation"]],
+        "trainval": trainval,
+        "test": [name for name in names if name in chosen["test"]],
+    }
+
+
+def _named(argument: str, classes: Classes, names: Sequence[str]) -> Sequence[str]:
+    if isinstance(classes, int | float):
+        return ()
+    if isinstance(classes, str):
+        raise ValueError(
+            f"Expected argument `{argument}` to be a fraction or a list of classes but got "
+            f"{classes!r}."
+        )
+    for name in classes:
+        if name not in names:
+            raise ValueError(
+                f"Expected argument `{argument}` to name classes that are there but got {name!r}: "
+                f"{nearest(str(name), names)}"
+            )
+    return classes
+
+
+def _count(argument: str, fraction: float, classes: int) -> int:
+    if not 0 <= fraction < 1:
+        raise ValueError(
+            f"Expected argument `{argument}` to be a fraction in [0, 1) but got {fraction}."
+        )
+    return max(round(fraction * classes), 1 if fraction else 0)

@@ -1,0 +1,1 @@
+"""How well embeddings of unseen classes retrieve each other."""

@@ -1,0 +1,212 @@
+"""Tables and pictures, made from the results folder alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from benchmarks.errors import SettingsError
+from benchmarks.evaluation.metrics import MAIN_METRIC
+from benchmarks.reporting import pictures, plots
+from benchmarks.reporting.summary import final_rows, metrics_of, note, over_folds, summarize
+from benchmarks.results import folder as results
+from benchmarks.settings.merging import is_object
+
+TITLES = {
+    "precision_at_1": "P@1",
+    "r_precision": "R-precision",
+    MAIN_METRIC: "MAP@R",
+}
+VIEWS = (
+    "Each method beside its baseline, with the first seed and the epoch that was tested: images of "
+    "the first training classes with their proxies and what is synthesised from them, projected to "
+    "the principal components of each picture; and the cosines of training images to proxies."
+)
+Tree = dict[str, Any]
+
+
+def report(folder: Path) -> str:
+    """Write results.csv, summary.csv, summary.md and the pictures; return the screen's table.
+
+    Raises:
+        SettingsError: if the folder holds no finished run of a comparison.
+    """
+    history = results.read_metrics(folder)
+    runs = final_rows(history)
+    summary = summarize(runs, results.read_comparison(folder))
+    results.write_table(runs, folder / "results.csv")
+    results.write_table(summary, folder / "summary.csv")
+    curves = plots.draw(history, summary, folder)
+    views = pictures.draw(runs, results.read_comparison(folder), folder)
+    explained = note(summary, history, results.read_overlaps(folder)) + _failures(folder)
+    page = _page(folder, runs, summary, explained, curves, views)
+    results.write_text(page, folder / "summary.md")
+    screen = _table(summary, ["precision_at_1", MAIN_METRIC])
+    return f"{screen.to_string(index=False)}\n\n{explained}"
+
+
+def report_folds(folders: Sequence[Path]) -> str:
+    """Return the screen's table of comparisons that differ in their fold, averaged seed by seed.
+
+    Raises:
+        SettingsError: if a folder holds no finished run of a comparison, or no variant and seed is
+            finished in all of them.
+    """
+    history, summary = summary_of_folds(folders)
+    screen = _table(summary, ["precision_at_1", "r_precision", MAIN_METRIC])
+    explained = f"{note(summary, history, overlaps_of(folders))} Each seed is a mean over folds."
+    return f"{screen.to_string(index=False)}\n\n{explained}"
+
+
+def summary_of_folds(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the metrics of a comparison, or of all its folds, and the statistics over seeds.
+
+    Raises:
+        SettingsError: as `report_folds`.
+    """
+    histories = [results.read_metrics(folder) for folder in folders]
+    runs = over_folds([final_rows(history) for history in histories])
+    if runs.empty:
+        raise SettingsError("No variant was run with the same seed in each of the folders.")
+    return pd.concat(histories), summarize(runs, results.read_comparison(folders[0]))
+
+
+def overlaps_of(folders: Sequence[Path]) -> list[str]:
+    """Return what the splits of comparisons share, each once."""
+    return list(dict.fromkeys(text for folder in folders for text in results.read_overlaps(folder)))
+
+
+def _page(
+    folder: Path,
+    runs: pd.DataFrame,
+    summary: pd.DataFrame,
+    explained: str,
+    curves: list[Path],
+    views: list[Path],
+) -> str:
+    versions = results.read_versions(folder)
+    made_with = [", ".join(f"{name} {value}" for name, value in v.items()) for v in versions]
+    settings = results.read_settings(folder)
+    common = _common(list(settings.values()))
+    differing = {name: _without(tree, common) for name, tree in settings.items()}
+    return "\n".join(
+        [
+            f"# {folder.name}",
+            "",
+            markdown(_table(summary, metrics_of(runs), with_sd=True)),
+            "",
+            explained,
+            "",
+            *_images(folder),
+            *(f"![{path.stem}]({path.name})" for path in curves),
+            "",
+            *(f"Made with {line}." for line in made_with),
+            "",
+            "## Settings of all variants",
+            "",
+            f"```yaml\n{yaml.safe_dump(common)}```",
+            "",
+            "## Settings of each variant",
+            "",
+            f"```yaml\n{yaml.safe_dump(differing, sort_keys=False, allow_unicode=True)}```",
+            "",
+            *(["## Training embeddings and their proxies", "", VIEWS, ""] if views else []),
+            *(f"![{path.stem}]({path.name})" for path in views),
+        ]
+    )
+
+
+def _images(folder: Path) -> list[str]:
+    counts = results.read_counts(folder)
+    texts = [f"{name} {n['images']:,} of {n['classes']:,} classes" for name, n in counts.items()]
+    return [f"Images: {', '.join(texts)}.", ""] if texts else []
+
+
+def _failures(folder: Path) -> str:
+    failures = results.read_failures(folder)
+    lines = [f"\n- {run}: {reason}" for run, reason in failures.items()]
+    if not lines:
+        return ""
+    return (
+        f"\n\nRuns that failed, so not in the table:\n{''.join(lines)}\n\n"
+        "The command that made them runs them again, once the cause is mended. Where that changes "
+        "their settings, delete the folders of these variants first."
+    )
+
+
+def _table(summary: pd.DataFrame, metrics: list[str], with_sd: bool = False) -> pd.DataFrame:
+    table = pd.DataFrame({"variant": summary["variant"]})
+    for metric in metrics:
+        cells = with_intervals(summary[metric], summary[f"{metric}_interval"])
+        if with_sd:
+            deviations = summary[f"{metric}_sd"]
+            cells = [
+                cell if np.isnan(sd) else f"{cell} (sd {sd:.1f})"
+                for cell, sd in zip(cells, deviations, strict=True)
+            ]
+        table[f"{title(metric)} [%]"] = cells
+    if f"{MAIN_METRIC}_difference" in summary:
+        differences = summary[f"{MAIN_METRIC}_difference"]
+        intervals = summary[f"{MAIN_METRIC}_difference_interval"]
+        cells = with_intervals(differences, intervals, sign="+")
+        table[f"{title(MAIN_METRIC)} difference"] = cells
+        table["compared with its baseline"] = [
+            f"{verdict} ({pairs} pairs)" if verdict else ""
+            for verdict, pairs in zip(summary["verdict"], summary["pairs"], strict=True)
+        ]
+    table["seeds"] = summary["seeds"]
+    table["seconds"] = summary["seconds"].round(1)
+    return table
+
+
+def with_intervals(means: pd.Series, intervals: pd.Series, sign: str = "") -> list[str]:
+    """Write "mean ± interval", or as much of it as there is."""
+    return [
+        "" if np.isnan(mean) else f"{mean:{sign}.1f}" + _after(interval)
+        for mean, interval in zip(means, intervals, strict=True)
+    ]
+
+
+def _after(interval: float) -> str:
+    return "" if np.isnan(interval) else f" ± {interval:.1f}"
+
+
+def title(metric: str) -> str:
+    """Return what papers call a metric."""
+    return TITLES.get(metric, metric.replace("recall_at_", "Recall@"))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Write a table as Markdown, texts as they are."""
+    return table.to_markdown(index=False, tablefmt="github", disable_numparse=True)
+
+
+def _common(trees: list[Tree]) -> Tree:
+    """What all trees say alike."""
+    first, *others = trees
+    common = {}
+    for key, value in first.items():
+        values = [tree.get(key) for tree in others]
+        if all(other == value for other in values):
+            common[key] = value
+        elif all(_is_section(other) for other in [value, *values]):
+            common[key] = _common([value, *values])
+    return {key: value for key, value in common.items() if value != {}}
+
+
+def _without(tree: Tree, common: Tree) -> Tree:
+    """What a tree says beside the common part of it."""
+    rest = {}
+    for key, value in tree.items():
+        if _is_section(value) and _is_section(common.get(key)):
+            value = _without(value, common[key])
+        if value != common.get(key) and value != {}:
+            rest[key] = value
+    return rest
+
+
+def _is_section(value: Any) -> bool:
+    return isinstance(value, dict) and not is_object(value)

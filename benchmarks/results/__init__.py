@@ -1,0 +1,1 @@
+"""The folder that runs leave their results in."""

@@ -1,0 +1,154 @@
+"""What is wrong with settings, told with the file and the place in it."""
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import Sampler
+
+from benchmarks.datasets import ImageClasses
+from benchmarks.errors import SettingsError, nearest
+from benchmarks.settings import objects
+from benchmarks.settings.merging import Tree
+from benchmarks.settings.schema import File, Run
+
+LEARNING = ("trunk", "embedder", "metric_loss")
+# Where objects stand, and what of.
+OBJECTS: dict[str, Any] = {
+    **dict.fromkeys(("data.train", "data.val", "data.test", "data.gallery"), ImageClasses),
+    **dict.fromkeys(("transforms.train", "transforms.eval"), Callable),
+    **dict.fromkeys(("model.trunk", "model.embedder", "loss", "miner"), nn.Module),
+    "sampler": Sampler,
+    **{f"optimizers.{name}": Optimizer for name in LEARNING},
+    **{f"schedulers.{name}": LRScheduler for name in LEARNING},
+}
+LOWEST = {
+    "epochs": 0,
+    "iterations_per_epoch": 1,
+    "batch_size": 1,
+    "embedding_size": 1,
+    "evaluate_every": 1,
+    "data.workers": 0,
+}
+# Of what stands in the folder of a comparison beside those of its variants.
+FILE_ENDINGS = (".csv", ".md", ".png", ".yaml", ".unfinished")
+
+
+def check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
+    """Raise a SettingsError if there is a wrong name or value in the settings of a file."""
+    _check(File, tree, f"{source}: ", imports)
+    for key in ("variant", "seed"):
+        if key in tree:
+            raise SettingsError(f"{source}: {key}: give the list of {key}s instead.")
+    for name, changes in tree.get("variants", {}).items():
+        prefix = f"{source}: variants.{name}"
+        if not re.fullmatch(r"[\w+-][\w+.-]*", name):
+            raise SettingsError(f"{prefix}: expected a name of letters, digits, '_', '+' and '-'.")
+        if name.lower().endswith(FILE_ENDINGS):
+            raise SettingsError(
+                f"{prefix}: expected another name: its folder would stand among files of the "
+                f"results, such as summary.md. No variant ends with {', '.join(FILE_ENDINGS)}."
+            )
+        if changes is None:  # left out
+            continue
+        if not isinstance(changes, dict):
+            raise SettingsError(f"{prefix}: expected settings to change but got {changes!r}.")
+        for key in ("data", "seed", "variant"):
+            if key in changes:
+                raise SettingsError(f"{prefix}.{key}: variants differ in anything but this.")
+        _check(Run, without_baseline(changes), f"{prefix}.", imports)
+
+
+def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> None:
+    _check_mappings(OmegaConf.to_container(OmegaConf.structured(schema)), tree, prefix)
+    try:
+        settings = OmegaConf.merge(OmegaConf.structured(schema), tree)
+    except ConfigKeyError as error:
+        known = [setting.name for setting in fields(error.object_type or schema)]
+        meant = nearest(str(error.key), known)
+        raise SettingsError(f"{prefix}{error.full_key}: unknown setting: {meant}") from error
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"{prefix}{error.full_key}: {reason}.") from error
+    check_objects(OmegaConf.to_container(settings), prefix, imports)
+
+
+def _check_mappings(defaults: Any, tree: Tree, prefix: str) -> None:
+    """Raise a SettingsError for a list in place of settings, whose place OmegaConf does not say."""
+    for key, value in tree.items():
+        default = defaults.get(key)
+        if isinstance(default, dict) and isinstance(value, list):
+            raise SettingsError(f"{prefix}{key}: expected `name: value` but got {value!r}.")
+        if isinstance(default, dict) and isinstance(value, dict):
+            _check_mappings(default, value, f"{prefix}{key}.")
+
+
+def check_objects(settings: Any, prefix: str, imports: Collection[str]) -> None:
+    """Raise a SettingsError if settings hold an object that cannot be made, or may not be."""
+    for path, kind in OBJECTS.items():
+        value = settings
+        for key in path.split("."):
+            value = value[key]
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                objects.check(item, f"{prefix}{path}[{index}]", kind, imports)
+        elif value not in (None, MISSING):
+            objects.check(value, prefix + path, kind, imports)
+
+
+def check_comparison(file: File, source: str) -> None:
+    """Raise a SettingsError unless there are variants, seeds and processes to run them."""
+    for key in ("variants", "seeds"):
+        if not getattr(file, key):
+            raise SettingsError(f"{source}: {key}: at least one is needed.")
+    seeds = list(file.seeds)
+    if min(seeds) < 0:
+        raise SettingsError(f"{source}: seeds: expected non-negative integers but got {seeds}.")
+    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        raise SettingsError(
+            f"{source}: seeds: expected each seed once but got {', '.join(map(str, twice))} more "
+            "than once: one seed is one run."
+        )
+    if file.parallel_runs is not None and file.parallel_runs < 1:
+        got = file.parallel_runs
+        raise SettingsError(f"{source}: parallel_runs: expected at least 1 but got {got}.")
+
+
+def check_run(run: Run, source: str) -> None:
+    """Raise a SettingsError if settings of a run are out of range, or contradict each other."""
+    if run.epochs and run.loss is None:
+        raise SettingsError(f"{source}: variants.{run.variant}.loss is needed to train epochs.")
+    if run.data.val is None and run.data.test is None:
+        raise SettingsError(f"{source}: data: one of val and test is needed.")
+    if run.data.gallery is not None and run.data.test is None:
+        raise SettingsError(f"{source}: data.gallery: test is needed, to retrieve from it.")
+    if run.clip_gradient_value is not None and not run.clip_gradient_value > 0:
+        got = run.clip_gradient_value
+        raise SettingsError(f"{source}: clip_gradient_value: expected more than 0 but got {got}.")
+    for key, low in LOWEST.items():
+        if (got := attrgetter(key)(run)) < low:
+            raise SettingsError(f"{source}: {key}: expected at least {low} but got {got}.")
+    if min(run.recall_at, default=1) < 1:
+        got = run.recall_at
+        raise SettingsError(f"{source}: recall_at: expected positive integers but got {got}.")
+
+
+def missing(tree: Tree, path: str = "") -> Iterator[str]:
+    """Give the names of the settings that somebody else has to set."""
+    for key, value in tree.items():
+        if value == MISSING:
+            yield f"{path}{key}"
+        elif isinstance(value, dict):
+            yield from missing(value, f"{path}{key}.")
+
+
+def without_baseline(changes: Tree) -> Tree:
+    """Return the settings of a run that a variant changes."""
+    return {key: value for key, value in changes.items() if key != "baseline"}

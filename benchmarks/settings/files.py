@@ -1,0 +1,98 @@
+"""Settings as they are written: in YAML files, and as `a.b=c` on the command line."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from yaml import YAMLError
+
+from benchmarks.errors import SettingsError, nearest
+from benchmarks.settings.checking import check_file
+from benchmarks.settings.merging import Tree, merge
+
+COMMAND_LINE = "command line"
+
+
+def read(path: Path, imports: Collection[str] = (), extending: tuple[Path, ...] = ()) -> Tree:
+    """Return the settings of a YAML file, on top of those of the files that it extends.
+
+    Arguments:
+        path: of the file.
+        imports: packages that the files may name, beside the libraries.
+        extending: the files that extend it, and one another.
+
+    Raises:
+        SettingsError: if a file cannot be read, extends itself, or holds a wrong name or value,
+            or one that is not permitted.
+    """
+    own = _read(path)
+    bases = _bases(own, path)
+    check_file(own, str(path), imports)
+    chain = (*extending, path.resolve())
+    settings: Tree = {}
+    for base in bases:
+        if base.resolve() in chain:
+            names = " extends ".join(file.name for file in (*chain, base))
+            raise SettingsError(f"{path}: extends: a file cannot extend itself, but {names}.")
+        if not base.is_file():
+            raise SettingsError(
+                f"{path}: extends: there is no file {base}. Give its path relative to the folder "
+                f"of {path.name}."
+            )
+        settings = merge(settings, read(base, imports, chain))
+    return changed(settings, own, str(path))
+
+
+def changed(settings: Tree, changes: Tree, source: str) -> Tree:
+    """Return settings with changes on top of them; a variant that becomes null is left out.
+
+    Raises:
+        SettingsError: if there is no variant of that name.
+    """
+    merged = merge(settings, changes)
+    known = settings.get("variants", {})
+    variants = merged.get("variants", {})
+    left_out = {name for name, variant in variants.items() if variant is None}
+    for name in sorted(left_out - known.keys()):
+        raise SettingsError(
+            f"{source}: variants.{name}: no variant of this name to leave out: "
+            f"{nearest(name, known)}"
+        )
+    kept = {name: variant for name, variant in variants.items() if name not in left_out}
+    return merged | {"variants": kept}
+
+
+def parse(overrides: Sequence[str], imports: Collection[str] = ()) -> Tree:
+    """Return the settings of `a.b=c`."""
+    for override in overrides:
+        if "=" not in override:
+            raise SettingsError(f"{COMMAND_LINE}: expected key=value but got {override!r}.")
+    tree: Any = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
+    if "extends" in tree:
+        raise SettingsError(f"{COMMAND_LINE}: extends: only a file can extend others.")
+    check_file(tree, COMMAND_LINE, imports)
+    return tree
+
+
+def _read(path: Path) -> Tree:
+    try:
+        tree: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}.") from error
+    except YAMLError as error:
+        raise SettingsError(f"{path}: no valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{path}: expected settings, `key: value`, but got {tree!r}.")
+    return tree
+
+
+def _bases(settings: Tree, path: Path) -> list[Path]:
+    """The files that a file extends, which its own settings do not name any more."""
+    given = settings.pop("extends", [])
+    names = given if isinstance(given, list) else [given]
+    if not all(isinstance(name, str) for name in names):
+        raise SettingsError(
+            f"{path}: extends: expected a settings file, or a list of them, but got {given!r}."
+        )
+    return [path.parent / name for name in names]

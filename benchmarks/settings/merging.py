@@ -1,0 +1,30 @@
+"""How settings change others, and what is an object among them."""
+
+from typing import Any
+
+Tree = dict[str, Any]
+
+
+def is_object(value: Any) -> bool:
+    """Tell `ClassName: {...}` from a plain mapping: one key, capitalised or a dotted path."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    (name,) = value
+    return isinstance(name, str) and (name[:1].isupper() or "." in name)
+
+
+def merge(base: Any, changes: Any) -> Any:
+    """Change a tree of settings: mappings key by key, but an object of another class as a whole.
+
+    Example:
+        >>> base = {"seed": 1, "loss": {"ArcFaceLoss": {"margin": 20}}}
+        >>> merge(base, {"loss": {"ArcFaceLoss": {"scale": 9}}})
+        {'seed': 1, 'loss': {'ArcFaceLoss': {'margin': 20, 'scale': 9}}}
+        >>> merge(base, {"loss": {"CosFaceLoss": {}}})
+        {'seed': 1, 'loss': {'CosFaceLoss': {}}}
+    """
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    if is_object(base) and is_object(changes) and base.keys() != changes.keys():
+        return changes
+    return base | {key: merge(base.get(key), value) for key, value in changes.items()}

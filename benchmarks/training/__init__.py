@@ -1,0 +1,1 @@
+"""From settings to finished runs: parts, trainer, checkpoints, processes."""

@@ -1,0 +1,225 @@
+"""From settings to the parts of a run: datasets, models, loss, optimisers, trainer."""
+
+import copy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from pytorch_metric_learning.samplers import MPerClassSampler
+from torch import nn
+
+from benchmarks import distributed
+from benchmarks.datasets import ImageClasses
+from benchmarks.datasets.transforms import InTurn
+from benchmarks.errors import SettingsError
+from benchmarks.seeding import derived_seed, seed_all
+from benchmarks.settings.objects import build, find
+from benchmarks.settings.schema import Data, Half, Run
+from benchmarks.training import data_parallel
+from benchmarks.training.batches import SeededSampler
+from benchmarks.training.hooks import RecordingHooks
+from benchmarks.training.trainer import Trainer
+
+# What each stream of random numbers is for. Runs with one seed start from the same models and see
+# the same batches, whatever their loss.
+MODELS, BATCHES, TRANSFORMS, EPOCHS = range(4)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The images to train on, and those of other classes to choose the epoch by and to test on.
+
+    Test images retrieve those of the gallery, or where there is none each other.
+    """
+
+    train: ImageClasses
+    val: ImageClasses | None
+    test: ImageClasses | None
+    gallery: ImageClasses | None = None
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many classes and images each split has that there is."""
+        return {
+            name: {"classes": len(images.class_names), "images": len(images)}
+            for name, images in vars(self).items()
+            if images is not None
+        }
+
+
+def load_splits(data: Data) -> Splits:
+    """Read the datasets of the settings."""
+    return Splits(
+        build(data.train, "data.train"),
+        build(data.val, "data.val"),
+        build(data.test, "data.test"),
+        build(data.gallery, "data.gallery"),
+    )
+
+
+class Parts:
+    """The parts of a run, as they are before its first step.
+
+    Arguments:
+        run: the settings.
+        splits: the datasets.
+
+    Raises:
+        SettingsError: if something cannot be made as the settings say.
+    """
+
+    def __init__(self, run: Run, splits: Splits) -> None:
+        self.run = run
+        self.device = _device(run.device)
+        seed_all(derived_seed(run.seed, MODELS))
+        offered = {"embedding_size": run.embedding_size}
+        described = {"trunk": run.model.trunk, "embedder": run.model.embedder}
+        self.models: dict[str, nn.Module] = {
+            name: self._model(build(model, f"model.{name}", **offered))
+            for name, model in described.items()
+            if model is not None
+        }
+        self.untransformed = splits.train
+        # As they are evaluated, the training images (`seen`) too.
+        self.seen, self.val, self.test, self.gallery = (
+            None
+            if images is None
+            else _with_transforms(images, run.transforms.eval, "transforms.eval", run.seed)
+            for images in (splits.train, splits.val, splits.test, splits.gallery)
+        )
+        self.losses: dict[str, nn.Module] = {}
+        self.miners: dict[str, nn.Module] = {}
+        self.scalers: dict[str, torch.amp.GradScaler] = {}
+        if not run.epochs:
+            return
+        num_steps = run.epochs * run.iterations_per_epoch
+        offered |= {"num_classes": len(splits.train.class_names), "num_steps": num_steps}
+        loss = build(run.loss, "loss", collect_stats=True, **offered)
+        self.losses = {"metric_loss": loss.to(self.device)}
+        if run.miner is not None:
+            self.miners = {"tuple_miner": build(run.miner, "miner")}
+        if run.autocast and run.autocast_dtype is Half.float16:
+            self.scalers = {"scaler": torch.amp.GradScaler(self.device.type)}
+        self.optimizers = self._optimizers()
+        self.schedulers = self._schedulers(num_steps)
+        self.sampler = self._sampler()
+        self.rows = distributed.own_part(run.batch_size)
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Let all random numbers depend on the seed and the epoch, so that nobody keeps a state."""
+        # Each process draws its own: dropout of other rows is other dropout.
+        seed_all(derived_seed(self.run.seed, EPOCHS, epoch, distributed.rank()))
+        self.sampler.set_epoch(epoch)
+        seed = derived_seed(self.run.seed, TRANSFORMS, epoch)
+        transforms = self.run.transforms.train
+        self.images = _with_transforms(self.untransformed, transforms, "transforms.train", seed)
+
+    def trainer(self, hooks: RecordingHooks | None) -> Trainer:
+        """Return PML's trainer of these parts."""
+        return Trainer(
+            autocast_dtype=self._autocast_dtype(),
+            scaler=self.scalers.get("scaler"),
+            clip_gradient_value=self.run.clip_gradient_value,
+            freeze_trunk_batchnorm=self.run.model.freeze_batch_norm,
+            models=data_parallel.share_models(self.models),
+            optimizers=self.optimizers,
+            lr_schedulers=self.schedulers,
+            batch_size=self.run.batch_size,
+            iterations_per_epoch=self.run.iterations_per_epoch,
+            loss_funcs=data_parallel.share_losses(self.losses),
+            mining_funcs=data_parallel.share_miners(self.miners),
+            dataset=self.images,
+            sampler=self.sampler,
+            rows=self.rows,
+            dataloader_num_workers=self.run.data.workers,
+            data_device=self.device,
+            end_of_iteration_hook=hooks and hooks.end_of_iteration_hook,
+        )
+
+    def _model(self, model: nn.Module) -> nn.Module:
+        return data_parallel.share_batch_statistics(model.to(self.device), self.device)
+
+    def _autocast_dtype(self) -> torch.dtype | None:
+        if not self.run.autocast:
+            return None
+        return {Half.bfloat16: torch.bfloat16, Half.float16: torch.float16}[self.run.autocast_dtype]
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        optimizers = {}
+        for name, module in (self.models | self.losses).items():
+            parameters = list(module.parameters())
+            if parameters:
+                described = getattr(self.run.optimizers, name)
+                if described is None:
+                    raise SettingsError(f"optimizers.{name} is needed, for the parameters of it.")
+                path = f"optimizers.{name}"
+                optimizers[f"{name}_optimizer"] = build(described, path, params=parameters)
+        return optimizers
+
+    def _schedulers(self, num_steps: int) -> dict[str, Any]:
+        by = self.run.schedulers.by.value
+        steps = num_steps if by == "iteration" else self.run.epochs
+        schedulers = {}
+        for key, optimizer in self.optimizers.items():
+            name = key.removesuffix("_optimizer")
+            if described := getattr(self.run.schedulers, name):
+                path = f"schedulers.{name}"
+                scheduler = build(described, path, optimizer=optimizer, T_max=steps)
+                schedulers[f"{name}_scheduler_by_{by}"] = scheduler
+        return schedulers
+
+    def _sampler(self) -> SeededSampler:
+        run, images = self.run, self.untransformed
+        # PML's samplers would draw 100,000 rows in each pass.
+        rows = run.batch_size * run.iterations_per_epoch
+        _check_room_in_classes(run, len(images.class_names))
+        offered = {"labels": images.labels, "batch_size": run.batch_size}
+        offered["length_before_new_iter"] = rows
+        make_sampler = partial(build, run.sampler, "sampler", data_source=images, **offered)
+        sampler = SeededSampler(make_sampler, derived_seed(run.seed, BATCHES))
+        if len(sampler) < run.batch_size:
+            raise SettingsError(
+                f"batch_size: {run.batch_size} are more images than the {len(sampler)} that the "
+                "sampler gives."
+            )
+        return sampler
+
+
+def _check_room_in_classes(run: Run, num_classes: int) -> None:
+    """Raise a SettingsError where PML's MPerClassSampler would have an assertion about it."""
+    ((name, given),) = run.sampler.items()
+    given = given or {}
+    m = given.get("m")
+    if find(name) is not MPerClassSampler or "batch_size" in given or not isinstance(m, int):
+        return
+    if run.batch_size > (most := m * num_classes):
+        raise SettingsError(
+            f"batch_size: {run.batch_size} are more images than m = {m} of each of the "
+            f"{num_classes} training classes. Set batch_size to at most {most}, sampler.{name}.m "
+            "higher, or train on more classes."
+        )
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = distributed.own_device(torch.device(name))
+        torch.empty(0, device=device)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"device: {name!r} cannot be used: {reason}") from error
+    return device
+
+
+def _with_transforms(
+    images: ImageClasses, described: list[dict[str, Any]], path: str, seed: int
+) -> ImageClasses:
+    transforms = [
+        build(item, f"{path}[{i}]", seed=derived_seed(seed, i)) for i, item in enumerate(described)
+    ]
+
+    if images.transform is not None:
+        transforms.insert(0, images.transform)
+    images = copy.copy(images)
+    images.transform = InTurn(transforms) if transforms else None
+    return images

@@ -1,0 +1,166 @@
+"""The pictures of embeddings: what a run leaves for them, and what a report draws."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import benchmarks
+from benchmarks import files
+from benchmarks.reporting import pictures
+from benchmarks.results import folder as results
+from benchmarks.settings.reading import load
+from benchmarks.training import views
+from benchmarks.training.assembly import Parts, Splits
+from benchmarks.training.run import execute
+from few_glyphs import patterns
+from pml_synthesis.losses import proxies_of
+from pml_synthesis.visualize import proxy_cosines
+
+CONFIG = Path(benchmarks.__file__).parent / "configs" / "glyphs.yaml"
+BRIEF = ("epochs=1", "iterations_per_epoch=2", "batch_size=32", "seeds=[0]")
+
+
+def parts_of(variant: str, splits: Splits, *overrides: str) -> Parts:
+    """Return the parts of a run before its first step; transforms of evaluation multiply by 3."""
+    scaled = "transforms.eval=[{few_glyphs.Scaled: {by: 3}}]"
+    (run,) = load(CONFIG, [*BRIEF, scaled, *overrides], variant, ["few_glyphs"]).runs
+    return Parts(run, splits)
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return Splits(patterns("train", 16, count=10), patterns("val"), patterns("test"))
+
+
+@pytest.mark.parametrize(
+    ("variant", "rows", "has_new_classes"),
+    [("proxy_nca", None, False), ("proxy_nca+ps", 16, True), ("proxy_anchor+see", 6 * 8, False)],
+)
+def test_a_view_is_what_the_models_make_of_training_images(
+    variant, rows, has_new_classes, splits, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(views, "IMAGES", 50)
+    parts = parts_of(variant, splits)
+    for module in parts.losses["metric_loss"].modules():
+        # Late in training, SEE expands the fraction of the paper.
+        vars(module).update({"step": 10**6} if hasattr(module, "step") else {})
+    views.save_view(parts, tmp_path)
+    view = files.load(tmp_path / results.VIEW)
+
+    with torch.no_grad():
+        images = 3 * splits.train.images
+        everything = parts.models["embedder"].eval()(parts.models["trunk"].eval()(images))
+    everything = torch.nn.functional.normalize(everything)
+    labels, proxies = splits.train.labels, proxies_of(parts.losses["metric_loss"])
+
+    few = [10 * label + i for label in range(4) for i in range(4)]
+    embeddings, shown_labels, shown_proxies = view["batch"]
+    torch.testing.assert_close(embeddings, everything[few])
+    assert torch.equal(shown_labels, labels[few])
+    assert torch.equal(shown_proxies, proxies[:4])
+    assert view["class_names"] == tuple(f"train {i}" for i in range(4))
+    many = np.linspace(0, 159, 50).astype(int)
+    torch.testing.assert_close(
+        view["cosines"], proxy_cosines(everything[many], labels[many], proxies)
+    )
+    made = view["synthetic"]
+    assert (made and len(made["embeddings"])) == rows
+    assert bool(made and len(made["proxies"])) == has_new_classes
+    kept = [*view["batch"], *view["cosines"], *(made or {}).values()]
+    size = sum(tensor.nbytes for tensor in kept)
+    assert (tmp_path / results.VIEW).stat().st_size < size + 8000, "parts of tensors alone"
+
+
+def test_a_run_leaves_a_view_of_the_models_that_it_keeps(splits, tmp_path):
+    parts = parts_of("proxy_nca+ps", splits)
+    execute(parts.run, splits, tmp_path)
+    for name, weights in files.load(tmp_path / results.MODELS).items():
+        (parts.models | parts.losses)[name].load_state_dict(weights)
+    left = files.load(tmp_path / results.VIEW)
+    views.save_view(parts, tmp_path)
+    again = files.load(tmp_path / results.VIEW)
+    assert left.pop("class_names") == again.pop("class_names")
+    torch.testing.assert_close(left, again)
+
+
+@pytest.mark.parametrize(
+    ("variant", "overrides", "not_finite"),
+    [
+        ("raw_pixels", [], None),
+        ("proxy_nca", ["variants.proxy_nca.loss={TripletMarginLoss: {}}"], None),
+        ("proxy_nca", [], "metric_loss"),
+        ("proxy_nca", [], "embedder"),
+    ],
+)
+def test_without_proxies_or_numbers_there_is_no_view(
+    variant, overrides, not_finite, splits, tmp_path
+):
+    parts = parts_of(variant, splits, *overrides)
+    if not_finite:
+        next((parts.losses | parts.models)[not_finite].parameters()).data[0] = torch.nan
+    views.save_view(parts, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_one_class_has_no_other_proxy(splits, tmp_path):
+    one = replace(splits, train=patterns("train", 1, count=64))
+    views.save_view(parts_of("proxy_nca", one), tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def leave(folder: Path, variant: str, seed: int, synthetic: bool) -> None:
+    """Leave a view with cosines that tell the seed."""
+    torch.manual_seed(seed)
+    embeddings, labels, proxies = torch.randn(6, 4), torch.arange(6) % 3, torch.randn(3, 4)
+    made = {"embeddings": embeddings * 2 + 1, "labels": labels, "source": torch.arange(6)}
+    view = {
+        "batch": (embeddings, labels, proxies),
+        "class_names": ("a", "b", "c"),
+        "synthetic": made | {"proxies": proxies[:0]} if synthetic else None,
+        "cosines": (torch.full((4,), seed / 10), torch.zeros(4)),
+    }
+    (folder / variant / f"seed_{seed}").mkdir(parents=True)
+    files.save(view, folder / variant / f"seed_{seed}" / results.VIEW)
+
+
+def test_each_method_is_drawn_beside_its_baseline_for_the_first_seed_of_both(tmp_path, monkeypatch):
+    figures = {}
+    monkeypatch.setattr(pictures, "save", lambda drawn, folder: figures.update(drawn) or [])
+    for seed in (1, 2, 3):
+        leave(tmp_path, "plain", seed, synthetic=False)
+        leave(tmp_path, "tuned", seed, synthetic=False)
+    for seed in (2, 3):
+        leave(tmp_path, "plain+ps", seed, synthetic=True)
+    table = [("plain", 3), ("plain", 2), ("plain", 1), ("plain+ps", 3), ("plain+ps", 2)]
+    # Of "older" the runs left no views, "other" has no baseline, and "unfinished" no runs.
+    table += [("tuned", 1), ("older", 2), ("other", 2)]
+    runs = pd.DataFrame(table, columns=["variant", "seed"])
+    baselines = dict.fromkeys(["tuned", "plain+ps", "older", "unfinished"], "plain")
+    pictures.draw(runs, {"plain": None, "other": None} | baselines, tmp_path)
+    assert list(figures) == ["embeddings_plain+ps.png", "cosines_plain+ps.png"]
+
+    left, right = figures["embeddings_plain+ps.png"].axes
+    assert (left.get_title(), right.get_title()) == ("plain", "plain+ps")
+    assert [len(points.get_offsets()) for points in left.collections] == [6, 3]
+    assert [len(points.get_offsets()) for points in right.collections] == [6, 6, 3]
+    caption = figures["embeddings_plain+ps.png"].get_suptitle()
+    assert caption == "6 images of the first 3 training classes"
+    names = [text.get_text() for text in right.get_legend().get_texts()]
+    assert names == ["a", "b", "c", "embedding", "synthetic embedding", "proxy"]
+    above, below = figures["cosines_plain+ps.png"].axes
+    assert (above.get_title(), below.get_title()) == ("plain", "plain+ps")
+    for axes in (above, below):
+        assert axes.get_legend().get_texts()[0].get_text() == "own proxy\nmedian 0.20"
+
+
+def test_pictures_are_saved(tmp_path):
+    leave(tmp_path, "plain", 0, synthetic=False)
+    leave(tmp_path, "plain+ps", 0, synthetic=True)
+    runs = pd.DataFrame({"variant": ["plain", "plain+ps"], "seed": 0})
+    paths = pictures.draw(runs, {"plain": None, "plain+ps": "plain"}, tmp_path)
+    assert [path.name for path in paths] == ["embeddings_plain+ps.png", "cosines_plain+ps.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)

@@ -1,0 +1,194 @@
+"""Runs that were stopped go on, and end as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import benchmarks
+from benchmarks import files
+from benchmarks.reporting.report import report
+from benchmarks.results.folder import run_folder, write_comparison
+from benchmarks.settings.reading import load
+from benchmarks.training.assembly import load_splits
+from benchmarks.training.hooks import SECONDS
+from benchmarks.training.run import execute
+
+ROOT = Path(benchmarks.__file__).parents[1]
+# All that carries a state: augmenter, schedule, transform, optimisers, batch norm, dropout.
+SETTINGS = """
+data:
+  train: {few_glyphs.patterns: {split: train}}
+  val: {few_glyphs.patterns: {split: val}}
+  test: {few_glyphs.patterns: {split: test}}
+model:
+  trunk: {ConvTrunk: {widths: [8, 8]}}
+  embedder: {few_glyphs.DropoutEmbedder: {in_features: 8}}
+transforms: {train: [{RandomAffine: {}}]}
+sampler: {MPerClassSampler: {m: 4}}
+batch_size: 32
+epochs: 4
+iterations_per_epoch: 3
+optimizers:
+  trunk: {AdamW: {lr: 3e-2}}
+  embedder: {AdamW: {lr: 3e-2}}
+  metric_loss: {AdamW: {lr: 0.1}}
+schedulers: {trunk: &cosine {CosineAnnealingLR: {}}, embedder: *cosine, metric_loss: *cosine}
+parallel_runs: 1
+seeds: [3]
+variants:
+  plain+ps:
+    loss:
+      SynthesisLoss:
+        loss:
+          few_glyphs.KillingLoss:
+            at_call: 9
+            once: ONCE
+            embedding_reg_weight: 0.5
+            embedding_regularizer:
+              SynthesisRegularizer:
+                augmenter:
+                  SphericalEmbeddingExpansion:
+                    fraction: {CosineSchedule: {start: 0.0, end: 1.0}}
+        augmenter: {ProxySynthesis: {}}
+"""
+PERMITTED = ("--import", "few_glyphs")
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory) -> Path:
+    """A settings file whose comparison was killed in the middle of its second epoch."""
+    folder = tmp_path_factory.mktemp("killed")
+    config = folder / "letters.yaml"
+    config.write_text(SETTINGS.replace("ONCE", str(folder / "once")) + f"results: {folder}/runs\n")
+    command = [sys.executable, "-m", "benchmarks", "compare", str(config), *PERMITTED]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        timeout=120,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert b"epoch/s" in done.stderr and b"total_loss" not in done.stderr, "one bar over all runs"
+    return config
+
+
+def run_of(config: Path):
+    (run,) = load(config, imports=["few_glyphs"]).runs
+    return run
+
+
+def test_a_killed_run_ends_with_the_figures_of_an_uninterrupted_one(killed, tmp_path):
+    run = run_of(killed)
+    splits = load_splits(run.data)
+    folder = run_folder(killed.parent / "runs" / "letters", run)
+    assert not (folder / "metrics.csv").exists()
+    assert files.load(folder / "checkpoint.pt")["epoch"] == 1
+
+    epochs: list[int] = []
+    resumed = execute(run, splits, folder, epochs.append)
+    assert epochs == [1, 2, 3, 4]
+    assert not (folder / "checkpoint.pt").exists()
+
+    whole = run_folder(tmp_path / "letters", run)
+    uninterrupted = execute(run, splits, whole)
+    pd.testing.assert_frame_equal(
+        resumed.drop(columns="seconds"), uninterrupted.drop(columns="seconds")
+    )
+    assert resumed["mean_average_precision_at_r"].nunique() == 5, "or it shows nothing"
+    weights, expected = (torch.load(f / "best.pt", weights_only=True) for f in (folder, whole))
+    torch.testing.assert_close(weights, expected, rtol=0, atol=0)
+
+    tables = sorted(path.name for path in (whole / "logs").glob("*.csv"))
+    assert "loss_histories.csv" in tables
+    tables.remove(f"{SECONDS}.csv")
+    for name in tables:
+        assert (folder / "logs" / name).read_text() == (whole / "logs" / name).read_text()
+
+    summaries = []
+    for comparison in (killed.parent / "runs" / "letters", tmp_path / "letters"):
+        write_comparison(comparison, {"plain+ps": None})
+        report(comparison)
+        summaries.append(pd.read_csv(comparison / "summary.csv").drop(columns="seconds"))
+    pd.testing.assert_frame_equal(*summaries)
+
+
+def test_the_workers_of_a_killed_comparison_end_too(killed):
+    pid = int((killed.parent / "once").read_text())
+    for _ in range(300):
+        if has_ended(pid):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the worker is still there")
+
+
+def test_an_interrupt_of_the_main_process_alone_stops_all(tmp_path):
+    config = tmp_path / "letters.yaml"
+    loss = SETTINGS.index("    loss:")
+    settings = (
+        SETTINGS[:loss].replace("epochs: 4", "epochs: 100000") + "    loss: {ProxyNCALoss: {}}"
+    )
+    config.write_text(f"{settings}\nresults: {tmp_path}/runs\n")
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", "compare", str(config), *PERMITTED],
+        env=os.environ | {"PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not list(tmp_path.glob("runs/*/*/*/checkpoint.pt")):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Stopped. The same command goes on" in message
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # Where nobody collects orphans, one that has ended stays as a zombie.
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_run_goes_on_after_its_last_finished_epoch(killed, tmp_path):
+    run = replace(run_of(killed), seed=4)
+    splits = load_splits(run.data)
+
+    class Stop(Exception):
+        pass
+
+    def stop_after_two(epoch: int) -> None:
+        if epoch == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        execute(run, splits, tmp_path, stop_after_two)
+    trained: list[int] = []
+    execute(run, splits, tmp_path, trained.append)
+    losses = pd.read_csv(tmp_path / "logs" / "loss_histories.csv")
+    assert losses["~iteration~"].tolist() == [0, 3, 6, 9], "each epoch once"
+
+
+def test_a_file_that_is_written_is_whole_or_the_old_one(tmp_path):
+    path = tmp_path / "some.txt"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), files.atomic_write(path) as unfinished:
+        unfinished.write_text("ne")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    with files.atomic_write(path) as unfinished:
+        unfinished.write_text("new")
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["some.txt"]

@@ -1,0 +1,182 @@
+"""Two processes of torchrun train as one process does, and only the first of them writes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import benchmarks
+from benchmarks import files
+from benchmarks.evaluation.metrics import MAIN_METRIC
+from benchmarks.evaluation.retrieval import evaluate
+from benchmarks.results.folder import run_folder
+from benchmarks.settings.reading import load
+from benchmarks.settings.schema import Run
+from benchmarks.training.assembly import Parts, load_splits
+from benchmarks.training.hooks import SECONDS
+from benchmarks.training.run import execute
+
+ROOT = Path(benchmarks.__file__).parents[1]
+# In float64, and with SGD, whose steps are as long as the gradients. Fifteen images to test cannot
+# be shared equally.
+SETTINGS = """
+data:
+  train: {few_glyphs.patterns: {split: train}}
+  val: {few_glyphs.patterns: {split: val}}
+  test: {few_glyphs.patterns: {split: test, num_classes: 3, count: 5}}
+  workers: 2
+model:
+  trunk: {few_glyphs.DoubleTrunk: {width: 12}}
+  embedder: {few_glyphs.double: {module: {LinearEmbedder: {in_features: 12}}}}
+embedding_size: 16
+transforms: {train: [{RandomAffine: {}}]}
+sampler: {MPerClassSampler: {m: 4, length_before_new_iter: 96}}
+batch_size: 32
+epochs: 2
+iterations_per_epoch: 4
+optimizers:
+  trunk: &sgd {SGD: {lr: 0.1, momentum: 0.9}}
+  embedder: *sgd
+  metric_loss: *sgd
+seeds: [3]
+variants:
+  norm_softmax: {loss: {few_glyphs.double: {module: {NormalizedSoftmaxLoss: &softmax {}}}}}
+  norm_softmax+ps:
+    loss:
+      few_glyphs.double:
+        module:
+          SynthesisLoss: {loss: {NormalizedSoftmaxLoss: *softmax}, augmenter: {ProxySynthesis: {}}}
+  triplets:
+    miner: {MultiSimilarityMiner: {}}
+    loss: {TripletMarginLoss: {}}
+  batch_norm:
+    loss: {ProxyNCALoss: {}}
+    model: {embedder: {few_glyphs.double: {module: {BatchNorm1d: {num_features: 12}}}}}
+    embedding_size: 12
+  # It dies in the middle of its second epoch.
+  proxy_anchor+see:
+    loss:
+      few_glyphs.dying:
+        at_call: 7
+        once: ONCE
+        loss:
+          few_glyphs.double:
+            module:
+              ProxyAnchorLoss:
+                embedding_reg_weight: 0.5
+                embedding_regularizer:
+                  SynthesisRegularizer:
+                    augmenter:
+                      SphericalEmbeddingExpansion:
+                        num_expansions: 3
+                        fraction: {CosineSchedule: {start: 0.2, end: 1.0}}
+"""
+# What is written by a process lands in a folder of its own.
+APART = """
+import os
+from benchmarks.__main__ import main
+
+if __name__ == "__main__":
+    os.makedirs(f"of_rank_{os.environ['RANK']}", exist_ok=True)
+    os.chdir(f"of_rank_{os.environ['RANK']}")
+    main()
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("torchrun")
+    path = folder / "patterns.yaml"
+    path.write_text(SETTINGS.replace("ONCE", str(folder / "once")))
+    (folder / "apart.py").write_text(APART)
+    return path
+
+
+def torchrun(config: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return subprocess.run(
+        [*command, "apart.py", "compare", config, "--import", "few_glyphs"],
+        cwd=config.parent,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+
+
+def of_rank(rank: int, config: Path) -> Path:
+    return config.parent / f"of_rank_{rank}"
+
+
+def run_of(config: Path, variant: str) -> Run:
+    (run,) = load(config, variant=variant, imports=["few_glyphs"]).runs
+    return run
+
+
+def folder_of(config: Path, run: Run) -> Path:
+    return run_folder(of_rank(0, config) / "runs" / "patterns", run)
+
+
+@pytest.fixture(scope="module")
+def stopped(config) -> Path:
+    done = torchrun(config)
+    assert done.returncode != 0
+    assert "Signal 9 (SIGKILL)" in done.stdout, done.stdout
+    checkpoint_path = folder_of(config, run_of(config, "proxy_anchor+see")) / "checkpoint.pt"
+    assert files.load(checkpoint_path)["epoch"] == 1
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(stopped) -> Path:
+    done = torchrun(stopped)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("Results in") == 1
+    return stopped
+
+
+@pytest.mark.parametrize(
+    "variant", ["norm_softmax", "norm_softmax+ps", "triplets", "proxy_anchor+see"]
+)
+def test_two_processes_train_as_one(variant, finished, tmp_path):
+    """The last of them was stopped, too, and went on."""
+    run = run_of(finished, variant)
+    expected = execute(run, load_splits(run.data), tmp_path)
+    folder = folder_of(finished, run)
+    metrics = pd.read_csv(folder / "metrics.csv")
+    close = {"rtol": 1e-9, "atol": 1e-9}
+    pd.testing.assert_frame_equal(
+        metrics.drop(columns="seconds"), expected.drop(columns="seconds"), **close
+    )
+    weights, others = (torch.load(f / "best.pt", weights_only=True) for f in (folder, tmp_path))
+    torch.testing.assert_close(weights, others, **close)
+
+    tables = sorted(path.name for path in (tmp_path / "logs").glob("*.csv"))
+    assert tables == sorted(path.name for path in (folder / "logs").glob("*.csv"))
+    for name in set(tables) - {f"{SECONDS}.csv"}:
+        pd.testing.assert_frame_equal(
+            *(pd.read_csv(f / "logs" / name) for f in (folder, tmp_path)), **close
+        )
+
+
+def test_statistics_of_batch_norm_are_those_of_the_first_process(finished):
+    """What is saved gives the figures that the processes found together."""
+    run = run_of(finished, "batch_norm")
+    parts = Parts(run, load_splits(run.data))
+    for name, weights in torch.load(folder_of(finished, run) / "best.pt").items():
+        (parts.models | parts.losses)[name].load_state_dict(weights)
+    found = evaluate(parts.models, "val", parts.val, 0, run.recall_at, 0, None)
+    metrics = pd.read_csv(folder_of(finished, run) / "metrics.csv")
+    best = metrics[metrics["split"] == "val"].sort_values(MAIN_METRIC).iloc[-1]
+    assert best[list(found)].to_dict() == pytest.approx(found, abs=1e-9)
+
+
+def test_only_the_first_process_writes(finished):
+    assert len(list(of_rank(0, finished).rglob("metrics.csv"))) == 5
+    assert list(of_rank(1, finished).rglob("*")) == []
