@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from pytorch_metric_learning.reducers import DoNothingReducer, SumReducer
+from pytorch_metric_learning.reducers import DoNothingReducer, MultipleReducers, SumReducer
 from torch import Tensor
 from torch.nn import Module
 
@@ -106,6 +106,7 @@ class ProxyEvaluation:
         weights = None
         if batch.weights is not None:
             weights = torch.cat([batch.weights.new_ones(len(labels)), batch.weights])
+            weights = self._scaled(weights, self.loss.reducer)
         return self._weighed(
             mined_labels,
             behind,
@@ -125,10 +126,17 @@ class ProxyEvaluation:
         if getattr(self.loss, "weight_regularizer", None) is not None:
             changes["weight_regularizer"] = None
         call = self.inputs.indices_tuple, rows, batch.labels
+        weights = batch.weights
+        if weights is not None:
+            reducer: Any = self.loss.reducer
+            if isinstance(reducer, DoNothingReducer):
+                # The term is a scalar all the same; see unregularized_loss.
+                reducer = self.loss.get_default_reducer()
+            weights = self._scaled(weights, reducer)
         return self._weighed(
             labels,
             batch.source,
-            batch.weights,
+            weights,
             changes,
             lambda twin: unregularized_loss(twin, rows, batch.labels, parents, *call),
             records=False,
@@ -152,7 +160,7 @@ class ProxyEvaluation:
         Args:
             mined_labels: of what the mined tuple speaks of.
             behind: for each embedding of the call the one whose mined weight it has, or -1, [N].
-            weights: [N], or None.
+            weights: as the loss is to take them, [N], or None.
             changes: of the loss.
             function: of the changed loss.
             records: see :func:`~pml_synthesis.pml.substituted`.
@@ -166,7 +174,7 @@ class ProxyEvaluation:
             mined = torch.cat([mined, mined.new_ones(1)])[behind]
             if weights is None:
                 return mined
-            return self.binding.weigh(mined, self._scaled(weights).to(mined))
+            return self.binding.weigh(mined, weights.to(mined))
 
         with substituted(self.loss, changes, records) as twin, row_weights(weigh):
             value = function(twin)
@@ -178,9 +186,14 @@ class ProxyEvaluation:
             )
         return value
 
-    def _scaled(self, weights: Tensor) -> Tensor:
+    def _scaled(self, weights: Tensor, reducer: Any) -> Tensor:
         """Scale weights so that a mean over embeddings is divided by their sum."""
-        sums = isinstance(self.loss.reducer, (SumReducer, DoNothingReducer))
+        if isinstance(reducer, MultipleReducers):
+            # PML makes one of any reducer where a loss has a regularizer.
+            name = self.loss.sub_loss_names()[0]
+            known = name in reducer.reducers
+            reducer = reducer.reducers[name] if known else reducer.default_reducer
+        sums = isinstance(reducer, (SumReducer, DoNothingReducer))
         if sums or self.binding.weighs_exponents:
             return weights
         return weights / weights.mean().clamp_min(torch.finfo(weights.dtype).tiny)

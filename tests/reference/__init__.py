@@ -8,8 +8,9 @@ The module of a method is named like the module of its augmenter, and has
                   proxies, generator); of the augmenter it reads the options, and the memory.
 """
 
-from .joined_loss import joined_loss, synthetic_loss, synthetic_parts
+from .joined_loss import joined_loss, synthetic_batch, synthetic_loss, synthetic_parts
 from .methods import PUBLIC_AUGMENTERS, build, module_name, reference_of, synthesize
+from .soft_labels import soft_label_loss
 
 __all__ = [
     "PUBLIC_AUGMENTERS",
@@ -17,7 +18,9 @@ __all__ = [
     "joined_loss",
     "module_name",
     "reference_of",
+    "soft_label_loss",
     "synthesize",
+    "synthetic_batch",
     "synthetic_loss",
     "synthetic_parts",
 ]
