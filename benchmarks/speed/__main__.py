@@ -25,7 +25,7 @@ from benchmarks.speed.contenders import (
     proxy_synthesis_steps,
 )
 from benchmarks.speed.measure import medians, peak_memory
-from pml_synthesis import ProxySynthesis, SphericalEmbeddingExpansion
+from pml_synthesis import EmbeddingMixup, ProxySynthesis, SphericalEmbeddingExpansion
 
 matplotlib.use("Agg")
 RESULTS = Path(__file__).parent / "results"
@@ -101,6 +101,9 @@ def _drawing_rows() -> Iterator[Row]:
         }
     )
     yield _row("PS augmentation", "", SMALL, times, "ours", "per-row")
+    mixup = EmbeddingMixup()
+    times = medians({"ours": lambda: mixup(x, y), "per-row": lambda: per_row.embedding_mixup(x, y)})
+    yield _row("Mixup augmentation", "", SMALL, times, "ours", "per-row")
     size = Size(180, 512, 90)
     x, y = batch(size.rows, size, size.classes)
     proxies = torch.randn(size.classes, size.dim, device=DEVICE)

@@ -83,3 +83,20 @@ class MemVir:
         if len(self.steps) > self.num_steps * self.period:
             self.steps.pop(0)
         return torch.cat(rows), torch.tensor(new_labels, device=labels.device), torch.cat(classes)
+
+
+def embedding_mixup(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mix each row with a row of another class; rows, labels and weights, twice for two labels."""
+    y = labels.tolist()
+    weight = float(torch.distributions.Beta(2.0, 2.0).sample())
+    x = normalize(embeddings)
+    rows, first, second = [], [], []
+    for row in range(len(y)):
+        others = [other for other in range(len(y)) if y[other] != y[row]]
+        partner = others[int(torch.randint(len(others), ()))]
+        rows.append(normalize(weight * x[row] + (1 - weight) * x[partner], dim=0))
+        first.append(y[row])
+        second.append(y[partner])
+    shares = torch.tensor([weight] * len(y) + [1 - weight] * len(y), device=x.device)
+    soft_labels = torch.tensor(first + second, device=x.device)
+    return torch.stack(rows * 2), soft_labels, shares

@@ -7,9 +7,9 @@ import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Arc, Circle, Polygon
+from matplotlib.patches import Arc, Circle, Polygon, Wedge
 
-from pml_synthesis import MemVir, ProxySynthesis, SphericalEmbeddingExpansion
+from pml_synthesis import EmbeddingMixup, MemVir, ProxySynthesis, SphericalEmbeddingExpansion
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; what is synthetic is hollow, too.
 BLUE, GREEN, RED, PURPLE = "#0072B2", "#009E73", "#D55E00", "#CC79A7"
@@ -107,6 +107,29 @@ def mem_vir(axes: Axes) -> None:
     axes.set(xlim=(-1.7, 1.6), ylim=(-0.05, 1.45), title="MemVir: classes as they were")
 
 
+def embedding_mixup(axes: Axes) -> None:
+    """Draw two classes on the circle, and mixes of them with the shares of their labels."""
+    embeddings, labels = on_circle(5, 35, 120, 165), torch.tensor([0, 0, 1, 1])
+    mixup = EmbeddingMixup(seed=6)  # draws a lambda that shows well
+    batch = mixup(embeddings, labels)
+
+    axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="0.7", zorder=0))
+    for label, color in enumerate([BLUE, GREEN]):
+        real(axes, embeddings[labels == label], color, ROW)
+        middle = embeddings[labels == label].mean(dim=0)
+        write_name(axes, middle / middle.norm(), f"class {'ab'[label]}", color)
+    for half in range(len(batch) // 2):
+        point, share = batch.embeddings[half], float(batch.weights[half])
+        members = embeddings[[int(batch.source[half]), int(batch.partner[half])]]
+        axes.plot(*members.T, color="0.8", linestyle=":", zorder=0)
+        of_a = share if batch.labels[half] == 0 else 1 - share
+        synthetic(axes, point[None], PURPLE, ROW)
+        wedge = {"center": (0.8 * point).tolist(), "r": 0.07, "linewidth": 0, "zorder": 2}
+        axes.add_patch(Wedge(theta1=90, theta2=90 + 360 * of_a, color=BLUE, **wedge))
+        axes.add_patch(Wedge(theta1=90 + 360 * of_a, theta2=450, color=GREEN, **wedge))
+    axes.set(xlim=(-1.5, 1.5), ylim=(-0.05, 1.4), title="Embedding Mixup: soft labels between two")
+
+
 def draw(*methods: Callable[[Axes], None]) -> Figure:
     """Draw methods side by side."""
     size = 5.5 * len(methods), 4
@@ -124,6 +147,7 @@ def main(folder: Path) -> None:
     for file_name, methods in {
         "proxy_synthesis": [proxy_synthesis],
         "spherical_embedding_expansion": [spherical_embedding_expansion],
+        "embedding_mixup": [embedding_mixup],
         "mem_vir": [mem_vir],
         "methods": [proxy_synthesis, spherical_embedding_expansion],
     }.items():

@@ -19,6 +19,7 @@ from .hardened_distance import HardenedDistance
 from .loss_inputs import LossInputs
 from .pair_tuples import (
     candidate_pairs,
+    drop_foreign_mixes,
     join_pairs,
     repeat_for_anchors,
     repeat_for_candidates,
@@ -129,6 +130,8 @@ class PairEvaluation:
             terms.append(term)
         if candidates is not None:
             pairs = candidate_pairs(labels, candidates.labels, candidates.source, start=0)
+            if candidates.partner is not None:
+                pairs = drop_foreign_mixes(pairs, labels, candidates.partner, start=0)
             rows, weights = self._with_norms(candidates), candidates.weights
             both = None if weights is None else (torch.ones_like(embeddings[:, 0]), weights)
             call = pairs, rows, candidates.labels
@@ -177,6 +180,8 @@ class PairEvaluation:
             tuples = join_pairs(all_pairs(row_labels), pairs)
         else:
             tuples = repeat_for_candidates(tuples, candidates.source, start)
+        if candidates.partner is not None:
+            tuples = drop_foreign_mixes(tuples, row_labels, candidates.partner, start)
         ref_emb = torch.cat([rows, self._with_norms(candidates)])
         return tuples, ref_emb, torch.cat([row_labels, candidates.labels])
 

@@ -45,6 +45,14 @@ def test_research_code_recalls_what_mem_vir_recalls():
     assert sorted(zip(batch.labels.tolist(), batch.embeddings.tolist(), strict=True)) == expected
 
 
+def test_research_code_mixes_rows_of_two_classes():
+    x, y = torch.randn(6, 8), torch.arange(6) % 2
+    rows, labels, weights = per_row.embedding_mixup(x, y)
+    assert torch.equal(rows[:6], rows[6:]) and torch.equal(labels[:6], y)
+    assert (labels[:6] != labels[6:]).all()
+    torch.testing.assert_close(weights[:6] + weights[6:], torch.ones(6))
+
+
 def test_steps_are_taken_in_turn_and_their_medians_returned():
     calls = []
     times = medians({name: lambda name=name: calls.append(name) for name in "ab"}, 1, most=7)
