@@ -62,6 +62,24 @@ class PairEvaluation:
         """Return function(loss): a loss without proxies has nothing to cast."""
         return function(self.loss)
 
+    def mined(self, miner: Any, batch: SyntheticBatch | None) -> Any:
+        """Return what a miner finds among the real embeddings and those of the role "all", by its
+        own distances, hardened by those of the role "negative".
+
+        Raises:
+            ValueError: if the loss cannot honour a role or weights.
+        """
+        embeddings, labels, _, ref_emb, ref_labels = self.inputs
+        if batch is None:
+            return miner(embeddings, labels, ref_emb, ref_labels)
+        self._check(batch)
+        assert labels is not None  # The augmenter has refused it.
+        everywhere = batch.of_role("all") or SyntheticBatch.empty(embeddings)
+        rows = torch.cat([embeddings, self._with_norms(everywhere, miner.distance)])
+        changes = self._hardened(miner.distance, batch, rows)
+        with substituted(miner, changes) as twin:
+            return twin(rows, torch.cat([labels, everywhere.labels]), ref_emb, ref_labels)
+
     def joined(self, batch: SyntheticBatch, indices_tuple: Any = None) -> Any:
         """Return the loss of the real batch with the synthetic embeddings in their roles.
 
@@ -79,7 +97,7 @@ class PairEvaluation:
         changes: dict[str, Any] = regularizer_of_real(self.loss, self.inputs)
         # Of no embeddings where the role has none.
         everywhere = batch.of_role("all") or SyntheticBatch.empty(embeddings)
-        candidates, negatives = batch.of_role("candidate"), batch.of_role("negative")
+        candidates = batch.of_role("candidate")
 
         rows = torch.cat([embeddings, self._with_norms(everywhere)])
         row_labels = torch.cat([labels, everywhere.labels])
@@ -90,12 +108,7 @@ class PairEvaluation:
             tuples, ref_emb, ref_labels = self._with_candidates(
                 candidates, tuples, rows, row_labels
             )
-        if negatives is not None:
-            hardened = self._with_norms(negatives), negatives.source
-            compared = (rows,) if ref_emb is None else (rows, ref_emb)
-            changes["distance"] = HardenedDistance(
-                self.loss.distance, embeddings, labels, *hardened, compared
-            )
+        changes |= self._hardened(self.loss.distance, batch, rows, ref_emb)
         parents = torch.cat([labels, everywhere.parent_labels(labels)])
         weights = self._weights(everywhere, candidates)
         changes["reducer"] = ParentReducer(self.loss.reducer, parents, weights)
@@ -177,6 +190,19 @@ class PairEvaluation:
         ref_emb = torch.cat([rows, self._with_norms(candidates)])
         return tuples, ref_emb, torch.cat([row_labels, candidates.labels])
 
+    def _hardened(
+        self, distance: Any, batch: SyntheticBatch, *compared: Tensor | None
+    ) -> dict[str, Any]:
+        """Return, by name, the distance hardened by those of the role "negative", if there are."""
+        negatives = batch.of_role("negative")
+        if negatives is None:
+            return {}
+        embeddings, labels = self.inputs[:2]
+        assert labels is not None
+        synthetic = self._with_norms(negatives, distance), negatives.source
+        given = tuple(tensor for tensor in compared if tensor is not None)
+        return {"distance": HardenedDistance(distance, embeddings, labels, *synthetic, given)}
+
     def _check(self, batch: SyntheticBatch) -> None:
         name = type(self.loss).__name__
         fitting = f"one that makes no new classes, since {name} has no known proxies"
@@ -197,9 +223,11 @@ class PairEvaluation:
             fitting = "one that makes embeddings of the role 'all' where `ref_emb` is given"
             expect(roles <= {"all"}, "augmenter", fitting, " and ".join(sorted(roles)))
 
-    def _with_norms(self, batch: SyntheticBatch) -> Tensor:
-        """Return synthetic embeddings, with norms where the loss uses norms."""
-        if getattr(self.loss.distance, "normalize_embeddings", True):
+    def _with_norms(self, batch: SyntheticBatch, distance: Any = None) -> Tensor:
+        """Return synthetic embeddings, with norms where a distance, by default that of the loss,
+        uses norms."""
+        distance = self.loss.distance if distance is None else distance
+        if getattr(distance, "normalize_embeddings", True):
             return batch.embeddings
         return with_source_norms(batch.embeddings, batch.source, self.inputs.embeddings)
 

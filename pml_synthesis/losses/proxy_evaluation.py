@@ -72,6 +72,14 @@ class ProxyEvaluation:
         with substituted(self.loss, {self.binding.weight: self._call_weight}) as twin:
             return function(twin)
 
+    def mined(self, miner: Module, batch: SyntheticBatch | None) -> Any:
+        """Return what a miner finds among the real embeddings and those of a batch."""
+        embeddings, labels = self.inputs[:2]
+        if batch is None:
+            return miner(embeddings, labels)
+        assert labels is not None  # The augmenter has refused it.
+        return miner(torch.cat([embeddings, batch.embeddings]), torch.cat([labels, batch.labels]))
+
     def joined(self, batch: SyntheticBatch, indices_tuple: Any = None) -> Any:
         """Return the loss of the real and the synthetic batch together.
 

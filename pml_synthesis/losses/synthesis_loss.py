@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
 
@@ -50,7 +49,8 @@ class SynthesisLoss(BaseMetricLossFunction):
             proxy losses of PML, and those taught by :func:`register_proxies`).
         augmenter: what makes the synthetic batch, or None for the plain loss.
         miner: a PML miner, or None. In training mode it is run on the real embeddings and the
-            synthetic ones (for pair losses those of the role "all"; see :class:`SyntheticBatch`).
+            synthetic ones. For pair losses these are those of the role "all", and its distances are
+            hardened by those of the role "negative"; see :class:`SyntheticBatch`.
 
     Raises:
         ValueError: if `loss` is no PML loss, `augmenter` no augmenter, `miner` no miner, or the
@@ -127,13 +127,13 @@ class SynthesisLoss(BaseMetricLossFunction):
             alone = "None where the SynthesisLoss has a miner of its own"
             expect(indices_tuple is None, "indices_tuple", alone, indices_tuple)
         if self.augmenter is None:
-            return evaluation.plain(self._mined(inputs, None))
+            return evaluation.plain(self._mined(evaluation, None))
         # With the labels as they were given: those on the host need not be copied there again.
         batch = self.augmenter(embeddings, labels, evaluation.proxies)
         if len(batch) == 0 and batch.num_new_classes == 0:
-            value = evaluation.plain(self._mined(inputs, None))
+            value = evaluation.plain(self._mined(evaluation, None))
         else:
-            value = evaluation.joined(batch, self._mined(inputs, batch))
+            value = evaluation.joined(batch, self._mined(evaluation, batch))
         return value if batch.term is None else self._with_term(value, batch.term)
 
     def _evaluation(self, inputs: LossInputs) -> ProxyEvaluation | PairEvaluation:
@@ -142,18 +142,11 @@ class SynthesisLoss(BaseMetricLossFunction):
             return PairEvaluation(self.loss, inputs)
         return ProxyEvaluation(self.loss, binding, inputs)
 
-    def _mined(self, inputs: LossInputs, batch: SyntheticBatch | None) -> Any:
+    def _mined(
+        self, evaluation: ProxyEvaluation | PairEvaluation, batch: SyntheticBatch | None
+    ) -> Any:
         """Return what the miner finds in the joined batch, or None without a miner."""
-        if self.miner is None:
-            return None
-        rows, labels = inputs.embeddings, inputs.labels
-        if batch is not None and find_binding(self.loss) is None:
-            batch = batch.of_role("all")
-        if batch is not None:
-            assert labels is not None  # The augmenter has refused it.
-            rows = torch.cat([rows, batch.embeddings])
-            labels = torch.cat([labels, batch.labels])
-        return self.miner(rows, labels, inputs.ref_emb, inputs.ref_labels)
+        return None if self.miner is None else evaluation.mined(self.miner, batch)
 
     def _with_term(self, value: Any, term: Tensor) -> Tensor:
         scalar = isinstance(value, Tensor) and value.numel() == 1

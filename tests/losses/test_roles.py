@@ -1,6 +1,7 @@
 """What synthetic embeddings are to a pair loss: everything, candidates, or hardened negatives."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -248,6 +249,42 @@ def test_a_miner_sees_the_embeddings_of_the_role_all(loss):
     torch.testing.assert_close(SynthesisLoss(loss, None, miner=miner)(x, y), plain, **CLOSE)
     bare = SynthesisLoss(loss, Near(), miner=miner).eval()(x, y)
     torch.testing.assert_close(bare, loss(x, y), **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "build", [miners.BatchHardMiner, miners.MultiSimilarityMiner, miners.TripletMarginMiner]
+)
+@pytest.mark.parametrize("normalize_embeddings", [True, False])
+def test_a_miner_sees_distances_that_negatives_harden(build, normalize_embeddings):
+    x, y = draw_batch(0)
+    distance = distances.LpDistance(normalize_embeddings=normalize_embeddings)
+    if build is miners.MultiSimilarityMiner:
+        distance = distances.DotProductSimilarity(normalize_embeddings=normalize_embeddings)
+    miner, loss, augmenter = build(distance=distance), losses.TripletMarginLoss(), Near("negative")
+    value = SynthesisLoss(loss, augmenter, miner=miner)(x, y)
+    batch = made(augmenter, x, y)
+    given = batch
+    if not normalize_embeddings:
+        own = batch.source >= 0
+        norms = torch.where(own, x.norm(dim=1)[batch.source], batch.embeddings.norm(dim=1))
+        given = replace(batch, embeddings=normalize(batch.embeddings) * norms[:, None])
+    twin = build(distance=Matrix(hardened(distance, x, y, given), distance.is_inverted))
+    tuples = twin(x, y)
+    expected = losses.TripletMarginLoss(
+        distance=Matrix(hardened(loss.distance, x, y, batch), is_inverted=False)
+    )(x, y, tuples)
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x])
+    assert miner.distance is distance
+    of_real = miner(x, y)
+    assert any(len(a) != len(b) or (a != b).any() for a, b in zip(of_real, tuples, strict=True))
+
+
+def test_a_miner_is_refused_what_the_loss_is_refused():
+    x, y = draw_batch(0)
+    loss = SynthesisLoss(losses.TripletMarginLoss(), Near("negative"), miners.BatchHardMiner())
+    with pytest.raises(ValueError, match="role 'all' where `ref_emb` is given"):
+        loss(x, y, None, *draw_batch(1))
 
 
 def test_a_miner_for_a_proxy_loss():
