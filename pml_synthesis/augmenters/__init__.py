@@ -2,6 +2,7 @@
 
 from .base_augmenter import BaseAugmenter
 from .compose import Compose
+from .embedding_expansion import EmbeddingExpansion
 from .proxy_synthesis import ProxySynthesis
 from .real_batch import RealBatch
 from .spherical_embedding_expansion import SphericalEmbeddingExpansion
@@ -11,6 +12,7 @@ from .synthetic_batch import SyntheticBatch
 __all__ = [
     "BaseAugmenter",
     "Compose",
+    "EmbeddingExpansion",
     "ProxySynthesis",
     "RealBatch",
     "SphericalEmbeddingExpansion",

@@ -17,6 +17,7 @@ from pml_synthesis import (
     SyntheticBatch,
 )
 from pml_synthesis.pml import all_pairs
+from reference.hardened_distance import Matrix, hardened
 
 
 class Near(BaseAugmenter):
@@ -49,42 +50,6 @@ class Near(BaseAugmenter):
 def made(augmenter, x, y):
     """What the augmenter makes at its first step."""
     return type(augmenter)(**augmenter.options())(x, y)
-
-
-def hardened(distance, x, y, batch):
-    """The distances of real embeddings, those between classes hardened, by loops."""
-    groups = [
-        [x[i], *(batch.embeddings[m] for m in range(len(batch)) if batch.source[m] == i)]
-        for i in range(len(y))
-    ]
-    matrix = distance(x, x)
-    rows = []
-    for i in range(len(y)):
-        row = []
-        for j in range(len(y)):
-            if y[i] == y[j]:
-                row.append(matrix[i, j])
-                continue
-            between = torch.stack(
-                [
-                    distance(u[None], v[None])[0, 0]
-                    for u, v in itertools.product(groups[i], groups[j])
-                ]
-            )
-            row.append(between.max() if distance.is_inverted else between.min())
-        rows.append(torch.stack(row))
-    return torch.stack(rows)
-
-
-class Matrix(distances.BaseDistance):
-    """A distance that knows its matrix."""
-
-    def __init__(self, matrix, is_inverted):
-        super().__init__(is_inverted=is_inverted)
-        self.matrix = matrix
-
-    def forward(self, query_emb, ref_emb=None):
-        return self.matrix
 
 
 HARDENED = {
