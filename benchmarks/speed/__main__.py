@@ -19,11 +19,17 @@ from benchmarks.speed.contenders import (
     Size,
     batch,
     expansion_steps,
+    hardened_steps,
     proxy_synthesis_step,
     proxy_synthesis_steps,
 )
 from benchmarks.speed.measure import medians, peak_memory
-from pml_synthesis import ProxySynthesis, SphericalEmbeddingExpansion
+from pml_synthesis import (
+    EmbeddingExpansion,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SymmetricalSynthesis,
+)
 
 matplotlib.use("Agg")
 RESULTS = Path(__file__).parent / "results"
@@ -106,6 +112,28 @@ def _drawing_rows() -> Iterator[Row]:
         }
     )
     yield _row("SEE augmentation, K = 8", "", size, times, "ours", "per-row")
+    yield from _negative_rows()
+
+
+def _negative_rows() -> Iterator[Row]:
+    size = Size(128, 512, 32)
+    x, y = batch(size.rows, size, size.classes)
+    x, expansion, symmetrical = x.detach(), EmbeddingExpansion(2), SymmetricalSynthesis()
+    made = {
+        "Embedding Expansion augmentation, n = 2": {
+            "ours": lambda: expansion(x, y),
+            "per-row": lambda: per_row.embedding_expansion(x, y, 2),
+        },
+        "Symmetrical Synthesis augmentation": {
+            "ours": lambda: symmetrical(x, y),
+            "per-row": lambda: per_row.symmetrical_synthesis(x, y),
+        },
+    }
+    for what, steps in made.items():
+        yield _row(what, "", size, medians(steps), "ours", "per-row")
+    times = medians(hardened_steps(size))
+    for against in ("bare", "joined"):
+        yield _row("Embedding Expansion step, n = 2", "Triplet", size, times, "ours", against)
 
 
 def _curves() -> Iterator[Row]:

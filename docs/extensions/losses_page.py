@@ -23,6 +23,7 @@ from pml_synthesis import (
     SynthesisRegularizer,
     SyntheticBatch,
 )
+from pml_synthesis.augmenters.synthetic_batch import Role
 from pml_synthesis.losses.joined_cosines import cosines_suffice
 from pml_synthesis.losses.proxy_bindings import _BINDINGS, ProxyBinding, require_binding
 
@@ -36,7 +37,9 @@ by `python -m docs.extensions.losses_page`, which writes this page.
 
 Losses that fare alike share a row. C classes, K centres of each, embeddings of D numbers. On the
 fast path the loss is given cosines instead of proxies: where an augmenter makes new classes, in
-float32 and float64, with the distance that the loss has by default.
+float32 and float64, with the distance that the loss has by default. The last two columns are of the
+[roles](augmenters/index.md#interface) that an augmenter may give to embeddings in a SynthesisLoss
+beside "all".
 
 {supported}
 
@@ -100,6 +103,8 @@ def supported() -> str:
         "ProxySynthesis and SEE in SynthesisLoss",
         "augmenters that need no proxies in SynthesisLoss",
         "SynthesisRegularizer",
+        'role "candidate"',
+        'role "negative"',
     )
     rows = [(", ".join(names), *cells) for cells, names in alike.items()]
     # Proxy losses first.
@@ -131,9 +136,14 @@ class _Turned(BaseAugmenter):
 
     requires_proxies = False
 
+    def __init__(self, role: Role = "all") -> None:
+        super().__init__()
+        self.role = role
+
     def synthesize(self, batch, generator):
         turned, source = batch.embeddings.roll(1, dims=1), torch.arange(len(batch))
-        return SyntheticBatch(turned, batch.labels, batch.embeddings[:0], source)
+        none = batch.embeddings[:0]
+        return SyntheticBatch(turned, batch.labels, none, source, role=self.role)
 
 
 def _cells(loss_class: type) -> Iterator[str]:
@@ -151,6 +161,9 @@ def _cells(loss_class: type) -> Iterator[str]:
     yield _answer(loss_class, lambda loss: SynthesisLoss(loss, _Turned()))
     regularizer = SynthesisRegularizer(ProxySynthesis())
     yield _answer(loss_class, lambda loss: loss, embedding_regularizer=regularizer)
+    for role in ("candidate", "negative"):
+        turned = _Turned(role)
+        yield _answer(loss_class, lambda loss, by=turned: SynthesisLoss(loss, by))
 
 
 def _form(binding: ProxyBinding) -> str:
@@ -165,6 +178,8 @@ def _answer(loss_class: type, wrap: Callable[[Any], Any], **options: Any) -> str
         wrap(_build(loss_class, **options))(*_batch()).backward()
     except ValueError as error:
         sentence = str(error).split(". ")[0].split(", but got")[0]
+        if "cannot honour" in sentence:
+            return "no"
         return "no: " + sentence.replace(f"where {name} keeps", "where it keeps")
     except TypeError:
         if not options:

@@ -43,10 +43,10 @@ class EmbeddingExpansion(BaseAugmenter):
     Raises:
         ValueError: if `num_points` is no integer of at least 0.
 
-    Source: Ko, Gu, "Embedding Expansion: Augmentation in Embedding Space for Deep Metric Learning",
-    CVPR 2020, arXiv 2003.02546, and its released code. There neighbours in the batch are paired,
-    whatever their labels. The released loss is TripletMarginLoss with the margin 1e-5, a SumReducer
-    and a BatchHardMiner, the `miner` of a :class:`~pml_synthesis.SynthesisLoss`.
+    Source: Ko, Gu, "Embedding Expansion: Augmentation in Embedding Space for Deep Metric
+    Learning", CVPR 2020, arXiv 2003.02546, and its released code. There neighbours in the batch are
+    paired, whatever their labels. The released loss is TripletMarginLoss with the margin 1e-5, a
+    SumReducer and a BatchHardMiner as the `miner` of :class:`~pml_synthesis.SynthesisLoss`.
 
     Example:
         >>> labels = torch.tensor([0, 0, 1, 1, 2])

@@ -59,6 +59,7 @@ class SynthesisLoss(BaseMetricLossFunction):
     Default reducer and reducer input: those of the wrapped loss.
 
     Example:
+        >>> import torch
         >>> from pytorch_metric_learning import losses
         >>> from pml_synthesis import ProxySynthesis
         >>> loss = SynthesisLoss(losses.ProxyNCALoss(3, 16), augmenter=ProxySynthesis())

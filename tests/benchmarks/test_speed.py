@@ -4,7 +4,13 @@ import torch
 from torch.nn.functional import normalize
 
 from benchmarks.speed import per_row
-from benchmarks.speed.contenders import LOSSES, Size, expansion_steps, proxy_synthesis_steps
+from benchmarks.speed.contenders import (
+    LOSSES,
+    Size,
+    expansion_steps,
+    hardened_steps,
+    proxy_synthesis_steps,
+)
 from benchmarks.speed.measure import medians
 
 
@@ -26,6 +32,16 @@ def test_research_code_keeps_the_cosine_to_the_proxy():
     torch.testing.assert_close(cosines, expected, rtol=0, atol=1e-5)
 
 
+def test_research_code_makes_points_of_one_class():
+    x, y = torch.randn(12, 6), torch.arange(12) % 3
+    points, sources = per_row.embedding_expansion(x, y, 2)
+    assert points.shape == (24, 6) and sources.bincount().tolist() == [2] * 12
+    reflections, sources = per_row.symmetrical_synthesis(x, y)
+    assert sorted(sources.tolist()) == list(range(12))
+    for made in (points, reflections):
+        torch.testing.assert_close(made.norm(dim=1), torch.ones(len(made)))
+
+
 def test_steps_are_taken_in_turn_and_their_medians_returned():
     calls = []
     times = medians({name: lambda name=name: calls.append(name) for name in "ab"}, 1, most=7)
@@ -41,4 +57,6 @@ def test_contenders_are_of_the_sizes_that_they_say():
         for step in steps.values():
             step()
     for step in expansion_steps("Proxy-Anchor", size, 2).values():
+        step()
+    for step in hardened_steps(size).values():
         step()
