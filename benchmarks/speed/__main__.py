@@ -20,12 +20,19 @@ from benchmarks.speed.contenders import (
     batch,
     expansion_steps,
     full_mem_vir,
+    hardened_steps,
     mem_vir_steps,
     proxy_synthesis_step,
     proxy_synthesis_steps,
 )
 from benchmarks.speed.measure import medians, peak_memory
-from pml_synthesis import EmbeddingMixup, ProxySynthesis, SphericalEmbeddingExpansion
+from pml_synthesis import (
+    EmbeddingExpansion,
+    EmbeddingMixup,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SymmetricalSynthesis,
+)
 
 matplotlib.use("Agg")
 RESULTS = Path(__file__).parent / "results"
@@ -124,6 +131,28 @@ def _drawing_rows() -> Iterator[Row]:
         {"ours": lambda: mem_vir(x, y, proxies), "per-row": lambda: listed(x, y, proxies)}
     )
     yield _row("MemVir augmentation, N = 45", "", SMALL, times, "ours", "per-row")
+    yield from _negative_rows()
+
+
+def _negative_rows() -> Iterator[Row]:
+    size = Size(128, 512, 32)
+    x, y = batch(size.rows, size, size.classes)
+    x, expansion, symmetrical = x.detach(), EmbeddingExpansion(2), SymmetricalSynthesis()
+    made = {
+        "Embedding Expansion augmentation, n = 2": {
+            "ours": lambda: expansion(x, y),
+            "per-row": lambda: per_row.embedding_expansion(x, y, 2),
+        },
+        "Symmetrical Synthesis augmentation": {
+            "ours": lambda: symmetrical(x, y),
+            "per-row": lambda: per_row.symmetrical_synthesis(x, y),
+        },
+    }
+    for what, steps in made.items():
+        yield _row(what, "", size, medians(steps), "ours", "per-row")
+    times = medians(hardened_steps(size))
+    for against in ("bare", "joined"):
+        yield _row("Embedding Expansion step, n = 2", "Triplet", size, times, "ours", against)
 
 
 def _curves() -> Iterator[Row]:

@@ -100,3 +100,40 @@ def embedding_mixup(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor,
     shares = torch.tensor([weight] * len(y) + [1 - weight] * len(y), device=x.device)
     soft_labels = torch.tensor(first + second, device=x.device)
     return torch.stack(rows * 2), soft_labels, shares
+
+
+def embedding_expansion(
+    embeddings: Tensor, labels: Tensor, num_points: int
+) -> tuple[Tensor, Tensor]:
+    """Divide the chords between random neighbours of each class; points, their sources."""
+    x = normalize(embeddings)
+    points, sources = [], []
+    for row, other in _neighbours(labels):
+        for k in range(1, num_points + 1):
+            share = k / (num_points + 1)
+            points.append(normalize((1 - share) * x[row] + share * x[other], dim=0))
+            sources.append(row)
+    return torch.stack(points), torch.tensor(sources, device=labels.device)
+
+
+def symmetrical_synthesis(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Reflect each embedding about a random neighbour of its class; reflections, their sources."""
+    x = normalize(embeddings)
+    rows, sources = [], []
+    for row, axis in _neighbours(labels):
+        rows.append(2 * (x[row] @ x[axis]) * x[axis] - x[row])
+        sources.append(row)
+    return torch.stack(rows), torch.tensor(sources, device=labels.device)
+
+
+def _neighbours(labels: Tensor) -> list[tuple[int, int]]:
+    """Match the members of each class two by two, in a random order."""
+    members: dict[int, list[int]] = {}
+    y = labels.tolist()
+    for row in torch.randperm(len(y)).tolist():
+        members.setdefault(y[row], []).append(row)
+    pairs = []
+    for rows in members.values():
+        for first, second in zip(rows[::2], rows[1::2], strict=False):
+            pairs += [(first, second), (second, first)]
+    return pairs

@@ -9,7 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc, Circle, Polygon, Wedge
 
-from pml_synthesis import EmbeddingMixup, MemVir, ProxySynthesis, SphericalEmbeddingExpansion
+from pml_synthesis import (
+    EmbeddingExpansion,
+    EmbeddingMixup,
+    MemVir,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SymmetricalSynthesis,
+    SyntheticBatch,
+)
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; what is synthetic is hollow, too.
 BLUE, GREEN, RED, PURPLE = "#0072B2", "#009E73", "#D55E00", "#CC79A7"
@@ -130,6 +138,48 @@ def embedding_mixup(axes: Axes) -> None:
     axes.set(xlim=(-1.5, 1.5), ylim=(-0.05, 1.4), title="Embedding Mixup: soft labels between two")
 
 
+def embedding_expansion(axes: Axes) -> None:
+    """Draw a sphere from above: two classes, the points on their chords, the hardest pair."""
+    above = torch.tensor([[-0.75, -0.35], [0.75, -0.35], [-0.15, 0.75], [0.05, 0.2]])
+    height = (1 - above.square().sum(dim=1, keepdim=True)).sqrt()
+    embeddings, labels = torch.cat([above, height], dim=1), torch.tensor([0, 0, 1, 1])
+    batch = EmbeddingExpansion(num_points=2)(embeddings, labels)
+
+    axes.add_patch(Circle((0, 0), 1, fill=False, color="0.7", zorder=0))
+    for first in (0, 2):
+        chord = above[first : first + 2]
+        axes.plot(*chord.T, color="0.7", linestyle=":", zorder=0)
+    draw_negatives(axes, embeddings, labels, batch)
+    axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), title="Embedding Expansion: points on chords")
+
+
+def symmetrical_synthesis(axes: Axes) -> None:
+    """Draw two classes on the circle, the reflections of their embeddings, the hardest pair."""
+    embeddings, labels = on_circle(22, 42, 112, 138), torch.tensor([0, 0, 1, 1])
+    batch = SymmetricalSynthesis(role="negative")(embeddings, labels)
+    axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="0.7", zorder=0))
+    draw_negatives(axes, embeddings, labels, batch)
+    axes.set(xlim=(-1.2, 1.2), ylim=(-0.1, 1.2), title="Symmetrical Synthesis: reflections")
+
+
+def draw_negatives(
+    axes: Axes, embeddings: torch.Tensor, labels: torch.Tensor, batch: SyntheticBatch
+) -> None:
+    """Draw two classes with their points, the closest real pair between them and the closest of
+    all."""
+    groups = []
+    for label, color in enumerate([BLUE, GREEN]):
+        own, made = embeddings[labels == label], batch.embeddings[batch.labels == label]
+        real(axes, own[:, :2], color, ROW)
+        synthetic(axes, made[:, :2], color, ROW)
+        groups.append((own, torch.cat([own, made])))
+    for (first, second), style in zip(zip(*groups, strict=True), (":", "-"), strict=True):
+        nearest = torch.cdist(first, second)
+        i, j = divmod(int(nearest.argmin()), len(second))
+        ends = torch.stack([first[i], second[j]])[:, :2]
+        axes.plot(*ends.T, color=RED, linestyle=style, linewidth=1.5, zorder=1)
+
+
 def draw(*methods: Callable[[Axes], None]) -> Figure:
     """Draw methods side by side."""
     size = 5.5 * len(methods), 4
@@ -147,8 +197,10 @@ def main(folder: Path) -> None:
     for file_name, methods in {
         "proxy_synthesis": [proxy_synthesis],
         "spherical_embedding_expansion": [spherical_embedding_expansion],
+        "embedding_expansion": [embedding_expansion],
         "embedding_mixup": [embedding_mixup],
         "mem_vir": [mem_vir],
+        "symmetrical_synthesis": [symmetrical_synthesis],
         "methods": [proxy_synthesis, spherical_embedding_expansion],
     }.items():
         path = folder / f"{file_name}.svg"

@@ -2,6 +2,7 @@
 
 from .base_augmenter import BaseAugmenter
 from .compose import Compose
+from .embedding_expansion import EmbeddingExpansion
 from .embedding_mixup import EmbeddingMixup
 from .mem_vir import MemVir
 from .proxy_synthesis import ProxySynthesis
@@ -13,6 +14,7 @@ from .synthetic_batch import SyntheticBatch
 __all__ = [
     "BaseAugmenter",
     "Compose",
+    "EmbeddingExpansion",
     "EmbeddingMixup",
     "MemVir",
     "ProxySynthesis",
