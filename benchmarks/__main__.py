@@ -1,5 +1,11 @@
 """The command line: `python -m benchmarks compare CONFIG`, `run CONFIG` and `report FOLDER`."""
 
+import os
+
+# tqdm reads it when it is imported, here and in the processes of this one: PML's trainers and
+# testers draw no bars, the one over all runs asks for itself.
+os.environ.setdefault("TQDM_DISABLE", "1")
+
 import argparse
 import sys
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ from benchmarks.errors import SettingsError
 
 T = TypeVar("T")
 # The others wait while rank 0 looks up neighbours, and while the slowest one reads its images.
-PATIENCE = timedelta(hours=2)
+TIMEOUT = timedelta(hours=2)
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def joined() -> Iterator[None]:
     if not (dist.is_available() and dist.is_torchelastic_launched()):
         yield
         return
-    dist.init_process_group(timeout=PATIENCE)
+    dist.init_process_group(timeout=TIMEOUT)
     yield
     dist.barrier()
     dist.destroy_process_group()

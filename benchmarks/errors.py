@@ -8,6 +8,10 @@ class SettingsError(ValueError):
     """Settings that cannot be run; the message names the file and what would be right."""
 
 
+class KilledRunError(RuntimeError):
+    """The process of a run was killed; the message says how the run goes on."""
+
+
 class FailedRunsError(RuntimeError):
     """Some runs of a comparison failed; the others are finished, and there is a table of them."""
 

@@ -1,23 +1,70 @@
 """Random changes of images at training time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import get_worker_info
 
-from benchmarks.distributed import rank, world_size
+
+class InTurn:
+    """Several transforms, one after another.
+
+    Arguments:
+        transforms: the first is given the images, each other one what the one before it returns.
+    """
+
+    def __init__(self, transforms: Sequence[Callable[[Any], Tensor]]) -> None:
+        self.transforms = tuple(transforms)
+
+    def __call__(self, images: Any) -> Tensor:
+        """Transform the images."""
+        for transform in self.transforms:
+            images = transform(images)
+        return images
+
+    def __repr__(self) -> str:
+        return f"InTurn({self.transforms})"
+
+
+class _Batch:
+    """The batch that is being read, and the place of its first image in the epoch."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+
+_batch: ContextVar[_Batch | None] = ContextVar("_batch", default=None)
+
+
+@contextmanager
+def batch_at(place: int) -> Iterator[None]:
+    """Let random transforms change a batch as its place in the epoch says.
+
+    Whichever process reads the batch, and in whichever order, its changes are the same.
+
+    Arguments:
+        place: of the first image of the batch, counted from 0 over the batches of the epoch.
+    """
+    token = _batch.set(_Batch(place))
+    try:
+        yield
+    finally:
+        _batch.reset(token)
 
 
 class RandomTransform:
     """A transform with random numbers of its own.
 
     Two with the same seed give the same sequence of changes, whether they are given single images
-    or batches. In a worker process of a DataLoader the sequence starts anew from the seed and the
-    worker's seed, so that neither workers nor epochs repeat each other. Of several processes of
-    torchrun each draws for the parts of the batch that all of them have, in order.
+    or batches; a batch within `batch_at` gets the part of the sequence that belongs to its place.
+    Without that, the sequence starts anew in a worker process of a DataLoader, from the seed and
+    the worker's seed, so that neither workers nor epochs repeat each other.
 
     Arguments:
         seed: the start of the sequence.
@@ -25,24 +72,46 @@ class RandomTransform:
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
-        self._generator = torch.Generator().manual_seed(seed)
+        self._next = 0  # the place in the sequence of the next image
         self._worker_seed: int | None = None
-        # A worker of a DataLoader would not know.
-        self._rank, self._world_size = rank(), world_size()
+        self._batch: _Batch | None = None
+        self._forget_generator()
 
     def draw(self, images: int, numbers: int) -> Tensor:
         """Return numbers in [0, 1) for each of some images: [images, numbers]."""
-        self._reseed_in_worker()
+        self._follow_batch()
+        generator = self._generator_at_next(numbers)
+        self._next = self._drawn = self._next + images
         # One row for each image, so that a batch draws what its images would draw one by one.
-        shape = (self._world_size, images, numbers)
-        return torch.rand(shape, generator=self._generator)[self._rank]
+        return torch.rand(images, numbers, generator=generator)
 
-    def _reseed_in_worker(self) -> None:
-        # Each epoch starts new workers with copies of this object as the main process holds it.
+    def __getstate__(self) -> dict[str, Any]:
+        # A process that is spawned cannot be given a generator, but the seed to make it again.
+        return vars(self) | {"_generator": None, "_drawn": 0, "_batch": None}
+
+    def _follow_batch(self) -> None:
+        batch = _batch.get()
+        if batch is not None and batch is not self._batch:
+            self._batch, self._next = batch, batch.place
         worker = get_worker_info()
-        if worker is not None and worker.seed != self._worker_seed:
-            self._worker_seed = worker.seed
-            self._generator.manual_seed(hash((self.seed, worker.seed)) % 2**63)
+        if batch is None and worker is not None and worker.seed != self._worker_seed:
+            # Each epoch starts new workers with copies of this object as the main process holds it.
+            self._worker_seed, self._next = worker.seed, 0
+            self._forget_generator()
+
+    def _generator_at_next(self, numbers: int) -> torch.Generator:
+        if self._generator is None or self._drawn > self._next:
+            seed, worker_seed = self.seed, self._worker_seed
+            if worker_seed is not None:
+                seed = hash((seed, worker_seed)) % 2**63
+            self._generator, self._drawn = torch.Generator().manual_seed(seed), 0
+        # What is for the images in between, which others read.
+        torch.rand(self._next - self._drawn, numbers, generator=self._generator)
+        return self._generator
+
+    def _forget_generator(self) -> None:
+        self._generator: torch.Generator | None = None
+        self._drawn = 0  # for how many images the generator has drawn
 
 
 class RandomAffine(RandomTransform):

@@ -14,14 +14,14 @@ from pytorch_metric_learning.utils.accuracy_calculator import (
 )
 from pytorch_metric_learning.utils.logging_presets import HookContainer
 from torch import Tensor, nn
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset
 
 from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
+from benchmarks.datasets.loading import in_order
 from benchmarks.errors import SettingsError
+from benchmarks.evaluation.metrics import MAIN_METRIC
 
-#: The metric that chooses the epoch, and that variants are compared by.
-MAIN_METRIC = "mean_average_precision_at_r"
 GALLERY = "gallery"
 CPU = torch.device("cpu")
 
@@ -81,8 +81,19 @@ class RetrievalAccuracy(AccuracyCalculator):
         )
 
 
-class SharingTester(GlobalEmbeddingSpaceTester):
-    """PML's tester: each process embeds its part of the images, rank 0 looks up neighbours."""
+class Tester(GlobalEmbeddingSpaceTester):
+    """PML's tester, of a Subset of a dataset, with the runner's own loader."""
+
+    def compute_all_embeddings(
+        self, dataloader: DataLoader, *models: nn.Module
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings [N, D] and labels [N, 1] of the images of PML's loader."""
+        loader = in_order(dataloader.dataset, self.batch_size, self.dataloader_num_workers)
+        return super().compute_all_embeddings(loader, *models)
+
+
+class SharingTester(Tester):
+    """A tester of which each process embeds its part of the images, rank 0 looks up neighbours."""
 
     def get_all_embeddings(
         self, dataset: ImageClasses, *models: nn.Module, **options: Any

@@ -14,7 +14,7 @@ from benchmarks.reporting.report import (
     title,
     with_intervals,
 )
-from benchmarks.reporting.summary import looked_at
+from benchmarks.reporting.summary import describe_protocol
 from benchmarks.results import folder as results
 
 AGAINST_PAPER = "against_paper.md"
@@ -80,8 +80,8 @@ def against_paper(folders: Sequence[Path], settings: str) -> str:
             "",
             table(settings, summary),
             "",
-            f"Here: {looked_at(history, overlaps_of(folders))} Mean ± half of the 95% Student-t "
-            f"interval over seeds ({seeds}).",
+            f"Here: {describe_protocol(history, overlaps_of(folders))} Mean ± half of the 95% "
+            f"Student-t interval over seeds ({seeds}).",
             "",
         ]
     )

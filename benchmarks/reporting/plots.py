@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.evaluation.retrieval import MAIN_METRIC
+from benchmarks.evaluation.metrics import MAIN_METRIC
+from benchmarks.files import atomic_write
 from benchmarks.reporting.summary import half_width
-from benchmarks.training.checkpoint import written_aside
 from pml_synthesis import visualize
 
 COLOURS = (visualize.COLOURS[-1], *visualize.COLOURS[:-1])  # The black first.
@@ -34,7 +34,7 @@ def draw(history: pd.DataFrame, summary: pd.DataFrame, folder: Path) -> list[Pat
 def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     """Write figures, by file name, into a folder; return their paths."""
     for name, figure in figures.items():
-        with written_aside(folder / name) as unfinished:
+        with atomic_write(folder / name) as unfinished:
             figure.savefig(unfinished, format="png", dpi=120)
     return [folder / name for name in figures]
 

@@ -9,11 +9,11 @@ import pandas as pd
 import yaml
 
 from benchmarks.errors import SettingsError
-from benchmarks.evaluation.retrieval import MAIN_METRIC
+from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.reporting import pictures, plots
 from benchmarks.reporting.summary import final_rows, metrics_of, note, over_folds, summarize
 from benchmarks.results import folder as results
-from benchmarks.settings.objects import is_object
+from benchmarks.settings.merging import is_object
 
 TITLES = {
     "precision_at_1": "P@1",
@@ -180,9 +180,8 @@ def title(metric: str) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Write a table as Markdown."""
-    rows = [table.columns, ["---"] * len(table.columns), *table.astype(str).to_numpy()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    """Write a table as Markdown, texts as they are."""
+    return table.to_markdown(index=False, tablefmt="github", disable_numparse=True)
 
 
 def _common(trees: list[Tree]) -> Tree:

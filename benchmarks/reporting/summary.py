@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.evaluation.retrieval import MAIN_METRIC
+from benchmarks.evaluation.metrics import MAIN_METRIC
 
 LEVEL = 0.95
 FEW_PAIRS = 5  # Below it the quantile of Student's t alone makes an interval wide.
@@ -96,11 +96,11 @@ def half_width(values: Sequence[float]) -> float:
         >>> round(half_width([1.0, 2.0, 3.0]), 2)
         2.48
     """
-    count = len(values)
-    if count < 2:
+    if len(values) < 2:
         return float("nan")
-    quantile = stats.t.ppf((1 + LEVEL) / 2, df=count - 1)
-    return float(quantile * np.std(values, ddof=1) / count**0.5)
+    # Around zero, where the interval's end is its half width.
+    centred = np.subtract(values, np.mean(values))
+    return float(stats.ttest_1samp(centred, 0).confidence_interval(LEVEL).high)
 
 
 def verdict(difference: float, interval: float) -> str:
@@ -117,7 +117,7 @@ def verdict(difference: float, interval: float) -> str:
     return "better" if difference > 0 else "worse"
 
 
-def looked_at(history: pd.DataFrame, overlaps: Sequence[str] = ()) -> str:
+def describe_protocol(history: pd.DataFrame, overlaps: Sequence[str] = ()) -> str:
     """Say which classes the figures are of, and how their epoch was chosen.
 
     Arguments:
@@ -148,7 +148,8 @@ def note(summary: pd.DataFrame, history: pd.DataFrame, overlaps: Sequence[str] =
         history: see `final_rows`.
         overlaps: what the splits share, a text for each two of them.
     """
-    text = f"{looked_at(history, overlaps)} Mean ± half of the 95% Student-t interval over seeds."
+    protocol = describe_protocol(history, overlaps)
+    text = f"{protocol} Mean ± half of the 95% Student-t interval over seeds."
     comparisons = int(summary["verdict"].ne("").sum())
     if comparisons:
         text += (

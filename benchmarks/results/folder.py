@@ -24,12 +24,11 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from benchmarks.errors import SettingsError
-from benchmarks.evaluation.retrieval import MAIN_METRIC
+from benchmarks.evaluation.metrics import MAIN_METRIC
+from benchmarks.files import atomic_write
 from benchmarks.results.provenance import provenance
-from benchmarks.settings.merging import merge
-from benchmarks.settings.objects import is_object
+from benchmarks.settings.merging import is_object, merge
 from benchmarks.settings.schema import Run, dump
-from benchmarks.training.checkpoint import written_aside
 
 COMPARISON = "comparison.yaml"
 SPLITS = "splits.yaml"
@@ -71,9 +70,9 @@ def check_settings(folder: Path, variants: Iterable[Run]) -> None:
     """
     changed: dict[str, list[str]] = {}
     for run in variants:
-        asked = _what_counts(yaml.safe_load(dump(run)))
+        asked = _comparable(yaml.safe_load(dump(run)))
         for path in sorted((folder / run.variant).glob(f"seed_*/{SETTINGS}")):
-            there = _what_counts(_with_defaults(_saved_settings(path)))
+            there = _comparable(_with_defaults(_saved_settings(path)))
             if there != asked:
                 changed.setdefault(run.variant, []).extend(_changes(there, asked))
     if changed:
@@ -218,7 +217,7 @@ def read_settings(folder: Path) -> dict[str, Tree]:
     settings = {}
     for variant in read_comparison(folder):
         for run in _runs(folder / variant)[:1]:
-            settings[variant] = _what_counts(_saved_settings(run / SETTINGS))
+            settings[variant] = _comparable(_saved_settings(run / SETTINGS))
     return settings
 
 
@@ -233,13 +232,13 @@ def read_versions(folder: Path) -> list[dict[str, str]]:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a CSV file."""
-    with written_aside(path) as unfinished:
+    with atomic_write(path) as unfinished:
         table.to_csv(unfinished, index=False)
 
 
 def write_text(text: str, path: Path) -> None:
     """Write a text file."""
-    with written_aside(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(text)
 
 
@@ -312,7 +311,7 @@ def _with_defaults(settings: Tree) -> Tree:
     return merge(defaults, settings)
 
 
-def _what_counts(settings: Tree) -> Tree:
+def _comparable(settings: Tree) -> Tree:
     # That splits may share classes changes nothing of a run.
     data = {key: value for key, value in settings["data"].items() if key != "allow_overlap"}
     counting = {key: value for key, value in settings.items() if key not in ("variant", "seed")}

@@ -22,7 +22,7 @@ def read(path: Path, imports: Collection[str] = (), extending: tuple[Path, ...] 
 
     Arguments:
         path: of the file.
-        imports: packages that it may name, beside the libraries.
+        imports: packages that the files may name, beside the libraries.
         extending: the files that extend it, and one another.
 
     Raises:

@@ -1,10 +1,16 @@
-"""How settings change others."""
+"""How settings change others, and what is an object among them."""
 
 from typing import Any
 
-from benchmarks.settings.objects import is_object
-
 Tree = dict[str, Any]
+
+
+def is_object(value: Any) -> bool:
+    """Tell `ClassName: {...}` from a plain mapping: one key, capitalised or a dotted path."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    (name,) = value
+    return isinstance(name, str) and (name[:1].isupper() or "." in name)
 
 
 def merge(base: Any, changes: Any) -> Any:

@@ -22,6 +22,7 @@ import pml_synthesis
 from benchmarks import datasets, models
 from benchmarks.errors import SettingsError, nearest
 from benchmarks.settings import permission
+from benchmarks.settings.merging import is_object
 from pml_synthesis import schedules
 
 NAMESPACES: tuple[ModuleType, ...] = (
@@ -42,14 +43,6 @@ NAMESPACES: tuple[ModuleType, ...] = (
 )
 # Imported only for a name that nothing else has: some of these fail to import beside some torch.
 OPTIONAL = ("timm.models", "torchvision.models", "torchvision.transforms.v2")
-
-
-def is_object(value: Any) -> bool:
-    """Tell `ClassName: {...}` from a plain mapping: one key, capitalised or a dotted path."""
-    if not isinstance(value, dict) or len(value) != 1:
-        return False
-    (name,) = value
-    return isinstance(name, str) and (name[:1].isupper() or "." in name)
 
 
 def build(value: Any, path: str = "", /, **offered: Any) -> Any:

@@ -1,6 +1,5 @@
 """From a settings file to the runs that it describes."""
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -9,7 +8,15 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from benchmarks.errors import SettingsError, nearest
-from benchmarks.settings.checking import check_objects, check_run, missing, told, without_baseline
+from benchmarks.processes import cores
+from benchmarks.settings.checking import (
+    check_comparison,
+    check_objects,
+    check_run,
+    missing,
+    told,
+    without_baseline,
+)
 from benchmarks.settings.files import COMMAND_LINE, changed, parse, read
 from benchmarks.settings.merging import Tree, merge
 from benchmarks.settings.schema import File, Run
@@ -64,9 +71,7 @@ def _comparison(
     tree: Tree, path: Path, variant: str | None, imports: Collection[str]
 ) -> Comparison:
     file = OmegaConf.merge(OmegaConf.structured(File), {"name": path.stem}, tree)
-    for key in ("variants", "seeds"):
-        if not getattr(file, key):
-            raise SettingsError(f"{path}: {key}: at least one is needed.")
+    check_comparison(file, str(path))
     if variant is not None and variant not in file.variants:
         known = nearest(variant, file.variants)
         raise SettingsError(f"{path}: unknown variant {variant!r}: {known}")
@@ -75,7 +80,7 @@ def _comparison(
     return Comparison(
         source=str(path),
         folder=Path(file.results, file.name),
-        parallel_runs=file.parallel_runs or (_cores() if file.device == "cpu" else 1),
+        parallel_runs=file.parallel_runs or (cores() if file.device == "cpu" else 1),
         variants=variants,
         baselines={name: _baseline(name, file.variants, str(path)) for name in file.variants},
         runs=tuple(replace(run, seed=seed) for seed in file.seeds for run in wanted),
@@ -131,9 +136,3 @@ def _baseline(variant: str, variants: Mapping[str, Tree], source: str) -> str | 
             f"{source}: variants.{variant}.baseline: no other variant {baseline!r}: {others}"
         )
     return baseline
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

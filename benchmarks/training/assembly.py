@@ -1,22 +1,23 @@
 """From settings to the parts of a run: datasets, models, loss, optimisers, trainer."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from pytorch_metric_learning.samplers import MPerClassSampler
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
+from benchmarks.datasets.transforms import InTurn
 from benchmarks.errors import SettingsError
+from benchmarks.seeding import derived_seed, seed_all
 from benchmarks.settings.objects import build, find
 from benchmarks.settings.schema import Data, Half, Run
 from benchmarks.training import data_parallel
-from benchmarks.training.batches import SeededSampler, derived_seed, seed_all
+from benchmarks.training.batches import SeededSampler
 from benchmarks.training.hooks import RecordingHooks
 from benchmarks.training.trainer import Trainer
 
@@ -220,12 +221,5 @@ def _with_transforms(
     if images.transform is not None:
         transforms.insert(0, images.transform)
     images = copy.copy(images)
-    # No closure: it goes to the processes that read batches.
-    images.transform = partial(_in_turn, transforms) if transforms else None
+    images.transform = InTurn(transforms) if transforms else None
     return images
-
-
-def _in_turn(transforms: list[Callable[[Tensor], Tensor]], batch: Tensor) -> Tensor:
-    for transform in transforms:
-        batch = transform(batch)
-    return batch

@@ -1,29 +1,15 @@
-"""Batches, and random numbers that the seed and the epoch alone decide."""
+"""Batches that the seed and the epoch alone decide."""
 
-import random
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from pytorch_metric_learning.utils import common_functions as c_f
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-
-def derived_seed(*key: int) -> int:
-    """Return a seed that depends on all of the key, neighbouring keys giving unlike seeds.
-
-    Example:
-        >>> derived_seed(0, 1) == derived_seed(0, 1), derived_seed(0, 1) == derived_seed(0, 2)
-        (True, False)
-    """
-    return int(np.random.SeedSequence(key).generate_state(1)[0])
-
-
-def seed_all(seed: int) -> None:
-    """Seed the generators that everybody shares: of torch, NumPy and Python."""
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
+from benchmarks.datasets import ImageClasses
+from benchmarks.datasets.loading import BatchesByPlace, loader
+from benchmarks.seeding import derived_seed
 
 
 class SeededSampler(Sampler[int]):
@@ -67,45 +53,49 @@ class SeededSampler(Sampler[int]):
         c_f.NUMPY_RANDOM = np.random.RandomState(derived_seed(*key, 0))
         try:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(derived_seed(*key, 1))
+                torch.default_generator.manual_seed(derived_seed(*key, 1))
                 return iter(list(self.make_sampler()))
         finally:
             c_f.NUMPY_RANDOM = shared
 
 
-class PartOfBatches(Sampler[list[int]]):
-    """Some of the rows of each batch, the same places of every batch.
+class PartOfBatches(Sampler[tuple[int, list[int]]]):
+    """Some of the samples of each batch, and the place of the first of them in the epoch.
 
     Arguments:
-        batches: gives the rows of all of a batch.
-        rows: the places that are kept.
+        batches: gives the samples of all of a batch.
+        rows: which of them are kept, the same of every batch.
 
     Example:
         >>> batches = BatchSampler(range(8), batch_size=4, drop_last=True)
         >>> list(PartOfBatches(batches, slice(2, 4)))
-        [[2, 3], [6, 7]]
+        [(2, [2, 3]), (6, [6, 7])]
     """
 
     def __init__(self, batches: BatchSampler, rows: slice) -> None:
         self.batches = batches
         self.rows = rows
+        self.place = 0
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return (batch[self.rows] for batch in self.batches)
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        for batch in self.batches:
+            yield self.place + self.rows.start, batch[self.rows]
+            # An epoch may be several passes.
+            self.place += len(batch)
 
 
 def batches_of(
-    images: Dataset,
+    images: ImageClasses,
     sampler: SeededSampler,
     batch_size: int,
     rows: slice,
     workers: int,
     pin_memory: bool,
 ) -> DataLoader:
-    """Return a loader of some of the rows of each batch.
+    """Return a loader of some of the samples of each batch.
 
     Arguments:
         images: the dataset.
@@ -115,13 +105,6 @@ def batches_of(
         workers: how many processes read ahead; with 0 a batch is read when it is its turn.
         pin_memory: whether the batches are made for fast copies to a CUDA device.
     """
-    # The seed of the workers, by which transforms draw there: the same whoever else draws.
-    generator = torch.Generator().manual_seed(derived_seed(sampler.seed, sampler.epoch))
-    batches = BatchSampler(sampler, batch_size, drop_last=True)
-    return DataLoader(
-        images,
-        batch_sampler=PartOfBatches(batches, rows),
-        num_workers=workers,
-        pin_memory=pin_memory,
-        generator=generator,
-    )
+    batches = PartOfBatches(BatchSampler(sampler, batch_size, drop_last=True), rows)
+    seed = derived_seed(sampler.seed, sampler.epoch)
+    return loader(BatchesByPlace(images, seed), batches, workers, pin_memory)

@@ -1,22 +1,24 @@
 """All runs of a comparison: side by side, or under torchrun one after another."""
 
 import multiprocessing
-import os
+import queue
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from functools import partial, partialmethod
+from functools import partial
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from tqdm import tqdm
 
 from benchmarks import distributed
-from benchmarks.errors import FailedRunsError, SettingsError
+from benchmarks.errors import FailedRunsError, KilledRunError, SettingsError
+from benchmarks.processes import cores, end_with_parent
 from benchmarks.results import folder as results
 from benchmarks.settings.reading import Comparison
 from benchmarks.settings.schema import Run
@@ -25,6 +27,7 @@ from benchmarks.training.assembly import Parts, Splits, load_splits
 from benchmarks.training.run import execute
 from benchmarks.training.split_checks import overlaps
 
+_context = multiprocessing.get_context("spawn")
 _splits: Splits  # of a worker process
 _finished_epochs: "SimpleQueue[str | None]"
 
@@ -83,6 +86,11 @@ def _announce(runs: list[Run], comparison: Comparison) -> None:
         f"{comparison.folder}",
         file=sys.stderr,
     )
+    if (workers := comparison.variants[0].data.workers) > cores():
+        print(
+            f"data.workers: {workers} is more than the {cores()} cores: {cores()} read ahead.",
+            file=sys.stderr,
+        )
 
 
 def _unfinished(comparison: Comparison) -> list[Run]:
@@ -107,40 +115,36 @@ def _checked_splits(runs: list[Run], comparison: Comparison) -> Splits:
 
 def _execute_in_turn(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
     with _progress_bar(runs, comparison.folder) as progress:
-        _draw_no_other_bars()
+        _ignore_captions()
         for run in runs:
             _execute(run, splits, comparison.folder, partial(_advance, progress))
 
 
 def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
-    context = multiprocessing.get_context("spawn")
-    epochs: SimpleQueue[str | None] = context.SimpleQueue()
+    folder = comparison.folder
+    count = min(comparison.parallel_runs, len(runs))
+    epochs: SimpleQueue[str | None] = _context.SimpleQueue()
     failures = []
-    with (
-        _progress_bar(runs, comparison.folder) as progress,
-        ProcessPoolExecutor(
-            max_workers=min(comparison.parallel_runs, len(runs)),
-            mp_context=context,
-            initializer=_start_worker,
-            # Read once; torch shares the memory of tensors between processes.
-            initargs=(splits, epochs),
-        ) as pool,
-    ):
+    with _progress_bar(runs, folder) as progress, ThreadPoolExecutor(count) as threads:
+        workers = _Workers(count, splits, epochs)
         watcher = threading.Thread(target=_watch, args=(progress, epochs), daemon=True)
         watcher.start()
-        futures = {pool.submit(_execute_in_worker, run, comparison.folder): run for run in runs}
+        futures = {threads.submit(workers.execute, run, folder): run for run in runs}
         try:
             for future in as_completed(futures):
-                run = futures[future]
                 if (error := future.exception()) is not None:
+                    run = futures[future]
                     failures.append(f"{run.variant}, seed {run.seed}")
-                    results.write_failure(results.run_folder(comparison.folder, run), error)
-        except KeyboardInterrupt:
-            # It may have come to this process alone; what the others are at is resumed.
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            pool.shutdown(cancel_futures=True)
+                    results.write_failure(results.run_folder(folder, run), error)
+        except BaseException:
+            # An interrupt may have come to this process alone; what the others are at is resumed.
+            threads.shutdown(wait=False, cancel_futures=True)
+            while wait(futures, timeout=0.1).not_done:
+                for process in multiprocessing.active_children():
+                    process.terminate()
             raise
+        finally:
+            workers.shutdown()
         epochs.put(None)
         watcher.join()
     if failures:
@@ -149,6 +153,49 @@ def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Compariso
             f"why, and {results.FAILURE} in the folder of each run has the whole message. Once the "
             "cause is mended the same command runs them again, and them alone."
         )
+
+
+class _Workers:
+    """Processes that execute a run at a time; one that is killed takes no other run with it.
+
+    Arguments:
+        count: the number of processes.
+        splits: the datasets. Read once; torch shares the memory of tensors between processes.
+        epochs: takes a description of each finished epoch.
+    """
+
+    def __init__(self, count: int, splits: Splits, epochs: "SimpleQueue[str | None]") -> None:
+        self._start = partial(
+            ProcessPoolExecutor,
+            max_workers=1,
+            mp_context=_context,
+            initializer=_start_worker,
+            initargs=(splits, epochs),
+        )
+        self._idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
+        self._count = count
+        for _ in range(count):
+            self._idle.put(self._start())
+
+    def execute(self, run: Run, folder: Path) -> None:
+        """Execute a run in the first process that is free."""
+        worker = self._idle.get()
+        try:
+            worker.submit(_execute_in_worker, run, folder).result()
+        except BrokenProcessPool as error:
+            worker = self._start()
+            raise KilledRunError(
+                "The process of this run was killed, as happens where memory runs out: fewer "
+                "parallel_runs, data.workers or a smaller batch_size need less. The same command "
+                "goes on after the last epoch that the run finished."
+            ) from error
+        finally:
+            self._idle.put(worker)
+
+    def shutdown(self) -> None:
+        """End the processes, which are all free."""
+        for _ in range(self._count):
+            self._idle.get().shutdown()
 
 
 def _progress_bar(runs: list[Run], folder: Path) -> tqdm:
@@ -184,22 +231,13 @@ def _start_worker(splits: Splits, epochs: "SimpleQueue[str | None]") -> None:
     # Interrupted from the keyboard, or left without a parent, a worker ends at once: what is
     # resumed must not meet a worker that is still writing.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _draw_no_other_bars()
+    end_with_parent()
+    _ignore_captions()
 
 
-def _draw_no_other_bars() -> None:
-    # PML's trainers and testers draw bars of their own, with a warning of torch about their
-    # captions; here there is one bar over all runs.
-    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
+def _ignore_captions() -> None:
+    # torch warns about the captions of PML's bars, which are not drawn (see __main__.py).
     warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _execute_in_worker(run: Run, folder: Path) -> None:

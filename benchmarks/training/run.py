@@ -16,15 +16,15 @@ import faiss
 import pandas as pd
 import torch
 
-from benchmarks import distributed
-from benchmarks.evaluation.retrieval import MAIN_METRIC, evaluate
-from benchmarks.reporting.pictures import leave_view
+from benchmarks import distributed, files
+from benchmarks.evaluation.metrics import MAIN_METRIC
+from benchmarks.evaluation.retrieval import evaluate
 from benchmarks.results import folder as results
 from benchmarks.settings.schema import Run
-from benchmarks.training import checkpoint
 from benchmarks.training.assembly import Parts, Splits
 from benchmarks.training.data_parallel import take_buffers_of_rank_0
 from benchmarks.training.hooks import RecordingHooks
+from benchmarks.training.views import save_view
 
 Row = dict[str, Any]
 
@@ -95,18 +95,18 @@ class _Progress:
         if self.hooks is not None:
             self.hooks.record_seconds(seconds, epoch)
         if self.parts.val is None or epoch % run.evaluate_every == 0 or epoch == run.epochs:
-            self._choose()
+            self._validate()
         if self.writes:
-            checkpoint.save(self._state(), self.folder / results.CHECKPOINT)
+            files.save(self._state(), self.folder / results.CHECKPOINT)
 
     def finish(self) -> pd.DataFrame:
         """Test the best epoch."""
         if not self.run.epochs:
-            self._choose()
+            self._validate()
         for name, module in self._modules().items():
             module.load_state_dict(self.best_modules[name])
         if self.parts.test is not None:
-            self._look("test", self.best_epoch)
+            self._evaluate("test", self.best_epoch)
         table = pd.DataFrame(self.history)
         if self.writes:
             self._write(table)
@@ -115,16 +115,16 @@ class _Progress:
     def _write(self, table: pd.DataFrame) -> None:
         """Write the results; metrics.csv, which is written last, marks the run as finished."""
         self.hooks.save()
-        checkpoint.save(self.best_modules, self.folder / results.MODELS)
-        leave_view(self.parts, self.folder)
+        files.save(self.best_modules, self.folder / results.MODELS)
+        save_view(self.parts, self.folder)
         results.write_table(table, self.folder / results.METRICS)
         (self.folder / results.CHECKPOINT).unlink(missing_ok=True)
 
-    def _choose(self) -> None:
+    def _validate(self) -> None:
         """Keep the models if they are the best so far; without validation the last ones are."""
         value = self.best_value
         if self.parts.val is not None:
-            value = self._look("val", self.epoch)[MAIN_METRIC]
+            value = self._evaluate("val", self.epoch)[MAIN_METRIC]
             if self.epoch:
                 self.trainer.step_lr_plateau_schedulers(value)
         if value > self.best_value or self.parts.val is None or not self.best_modules:
@@ -132,7 +132,7 @@ class _Progress:
             modules = {name: module.state_dict() for name, module in self._modules().items()}
             self.best_modules = copy.deepcopy(modules)
 
-    def _look(self, split: str, epoch: int) -> dict[str, float]:
+    def _evaluate(self, split: str, epoch: int) -> dict[str, float]:
         parts = self.parts
         images, gallery = {"val": (parts.val, None), "test": (parts.test, parts.gallery)}[split]
         recall_at, workers = self.run.recall_at, self.run.data.workers
@@ -171,7 +171,7 @@ class _Progress:
     def _saved(self) -> dict[str, Any] | None:
         path = self.folder / results.CHECKPOINT
         with self._undamaged():
-            return checkpoint.load(path) if path.exists() else None
+            return files.load(path) if path.exists() else None
 
     def _undamaged(self) -> AbstractContextManager[None]:
         advice = "Delete it: this run then starts again."

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytorch_metric_learning
 import torch
 from pytorch_metric_learning import losses, miners, reducers
 from torch import Tensor
 
+from benchmarks.reporting.report import markdown
 from pml_synthesis import (
     BaseAugmenter,
     ProxySynthesis,
@@ -111,8 +113,7 @@ def _minor(version: str) -> str:
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(pd.DataFrame(rows, columns=head))
 
 
 def _build(loss_class: type, **options: Any) -> Any:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.reporting.report import markdown
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -66,11 +68,7 @@ def gain(row: pd.Series) -> str:
 
 
 def _table(head: Row, rows: Iterable[Row]) -> str:
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        "|" + "|".join(f" {cell} " if cell else " " for cell in line) + "|" for line in lines
-    )
+    return markdown(pd.DataFrame(rows, columns=list(head)))
 
 
 def _linked(study: str, text: str) -> str:
@@ -111,7 +109,7 @@ def _advice() -> str:
     }
     rows = [
         [
-            what,
+            *what.split(" | "),
             *(
                 ", ".join(gain(summary(f"{data}_paper").loc[name]) for name in names) or "not run"
                 for data in DATA

@@ -6,7 +6,8 @@ import torch
 
 from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError
-from benchmarks.evaluation.retrieval import MAIN_METRIC, RetrievalAccuracy, evaluate
+from benchmarks.evaluation.metrics import MAIN_METRIC
+from benchmarks.evaluation.retrieval import RetrievalAccuracy, evaluate
 from benchmarks.models import PixelTrunk
 
 

@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 
 import benchmarks
+from benchmarks import files
 from benchmarks.__main__ import main
 from benchmarks.datasets import CUB, Cars196, InShop, StanfordOnlineProducts
 from benchmarks.errors import SettingsError
@@ -22,7 +23,6 @@ from benchmarks.results import folder as results
 from benchmarks.settings.objects import build
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Half
-from benchmarks.training import checkpoint
 from benchmarks.training.assembly import Parts, load_splits
 from benchmarks.training.run import execute
 from benchmarks.training.trainer import Trainer
@@ -252,7 +252,7 @@ def short(name: str, root: Path, *overrides: str):
     parts += ["val"] * name.startswith("reality_check")
     partial = [f"data.{part}.{dataset}.partial=true" for part in parts]
     size = ["epochs=1", "iterations_per_epoch=2", "batch_size=4", "seeds=[0]"]
-    size += ["device=cpu", "data.workers=0"]
+    size += ["device=cpu", "data.workers=2"]
     comparison = loaded(name, f"data.root={root}", *partial, *size, *overrides)
     for run in comparison.runs:
         run.transforms.train[0]["RandomResizedCrop"]["size"] = 32
@@ -366,7 +366,7 @@ def test_a_stopped_run_in_float16_goes_on_at_its_scale(roots, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         execute(run, splits, tmp_path / "stopped", stop)
     # The scale that gradients start with was too large: it was lowered in each of the two steps.
-    saved = checkpoint.load(tmp_path / "stopped" / results.CHECKPOINT)
+    saved = files.load(tmp_path / "stopped" / results.CHECKPOINT)
     assert saved["scalers"]["scaler"]["scale"] == 2**14
     for folder in ("stopped", "whole"):
         execute(run, splits, tmp_path / folder)

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 import benchmarks
+from benchmarks import files
 from benchmarks.reporting import pictures
 from benchmarks.results import folder as results
 from benchmarks.settings.reading import load
-from benchmarks.training import checkpoint
+from benchmarks.training import views
 from benchmarks.training.assembly import Parts, Splits
 from benchmarks.training.run import execute
 from few_glyphs import patterns
@@ -42,13 +43,13 @@ def splits() -> Splits:
 def test_a_view_is_what_the_models_make_of_training_images(
     variant, rows, has_new_classes, splits, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(pictures, "IMAGES", 50)
+    monkeypatch.setattr(views, "IMAGES", 50)
     parts = parts_of(variant, splits)
     for module in parts.losses["metric_loss"].modules():
         # Late in training, SEE expands the fraction of the paper.
         vars(module).update({"step": 10**6} if hasattr(module, "step") else {})
-    pictures.leave_view(parts, tmp_path)
-    view = checkpoint.load(tmp_path / results.VIEW)
+    views.save_view(parts, tmp_path)
+    view = files.load(tmp_path / results.VIEW)
 
     with torch.no_grad():
         images = 3 * splits.train.images
@@ -77,11 +78,11 @@ def test_a_view_is_what_the_models_make_of_training_images(
 def test_a_run_leaves_a_view_of_the_models_that_it_keeps(splits, tmp_path):
     parts = parts_of("proxy_nca+ps", splits)
     execute(parts.run, splits, tmp_path)
-    for name, weights in checkpoint.load(tmp_path / results.MODELS).items():
+    for name, weights in files.load(tmp_path / results.MODELS).items():
         (parts.models | parts.losses)[name].load_state_dict(weights)
-    left = checkpoint.load(tmp_path / results.VIEW)
-    pictures.leave_view(parts, tmp_path)
-    again = checkpoint.load(tmp_path / results.VIEW)
+    left = files.load(tmp_path / results.VIEW)
+    views.save_view(parts, tmp_path)
+    again = files.load(tmp_path / results.VIEW)
     assert left.pop("class_names") == again.pop("class_names")
     torch.testing.assert_close(left, again)
 
@@ -101,13 +102,13 @@ def test_without_proxies_or_numbers_there_is_no_view(
     parts = parts_of(variant, splits, *overrides)
     if not_finite:
         next((parts.losses | parts.models)[not_finite].parameters()).data[0] = torch.nan
-    pictures.leave_view(parts, tmp_path)
+    views.save_view(parts, tmp_path)
     assert not any(tmp_path.iterdir())
 
 
 def test_one_class_has_no_other_proxy(splits, tmp_path):
     one = replace(splits, train=patterns("train", 1, count=64))
-    pictures.leave_view(parts_of("proxy_nca", one), tmp_path)
+    views.save_view(parts_of("proxy_nca", one), tmp_path)
     assert not any(tmp_path.iterdir())
 
 
@@ -123,7 +124,7 @@ def leave(folder: Path, variant: str, seed: int, synthetic: bool) -> None:
         "cosines": (torch.full((4,), seed / 10), torch.zeros(4)),
     }
     (folder / variant / f"seed_{seed}").mkdir(parents=True)
-    checkpoint.save(view, folder / variant / f"seed_{seed}" / results.VIEW)
+    files.save(view, folder / variant / f"seed_{seed}" / results.VIEW)
 
 
 def test_each_method_is_drawn_beside_its_baseline_for_the_first_seed_of_both(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.image import imread
 from scipy import stats
 
-from benchmarks.evaluation.retrieval import MAIN_METRIC
+from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.reporting import plots
 from benchmarks.reporting.report import _table
 from benchmarks.reporting.summary import final_rows, half_width, note, over_folds, summarize

@@ -9,12 +9,12 @@ import pytest
 import torch
 import yaml
 
+from benchmarks import files
 from benchmarks.__main__ import main
 from benchmarks.errors import SettingsError
 from benchmarks.reporting.report import report
 from benchmarks.results import folder as results
 from benchmarks.settings.reading import load
-from benchmarks.training import checkpoint
 from benchmarks.training.assembly import Splits
 from benchmarks.training.run import execute
 from few_glyphs import patterns
@@ -150,14 +150,14 @@ def test_a_damaged_checkpoint_is_named_and_once_deleted_the_run_starts_again(
     with pytest.raises(KeyboardInterrupt):
         execute(run, SPLITS, folder, stop)
     path = folder / "checkpoint.pt"
-    state = checkpoint.load(path)
+    state = files.load(path)
     whole = path.read_bytes()
     if damage == "without optimizers":
         del state["optimizers"]
-        checkpoint.save(state, path)
+        files.save(state, path)
     elif damage == "of other models":
         state["modules"]["embedder"]["weight"] = torch.zeros(3, 3)
-        checkpoint.save(state, path)
+        files.save(state, path)
     else:
         path.write_bytes((BYTES | {"cut off": whole[: len(whole) // 2]})[damage])
     with pytest.raises(SettingsError) as caught:

@@ -17,6 +17,8 @@ data:
   train: {few_glyphs.patterns: {split: train}}
   val: {few_glyphs.patterns: {split: val}}
   test: {few_glyphs.patterns: {split: test}}
+  workers: 2
+transforms: {train: [{RandomAffine: {}}]}
 model:
   trunk: {ConvTrunk: {widths: [8, 8]}}
   embedder: {LinearEmbedder: {in_features: 8}}

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import benchmarks
+from benchmarks import files
 from benchmarks.reporting.report import report
 from benchmarks.results.folder import run_folder, write_comparison
 from benchmarks.settings.reading import load
-from benchmarks.training import checkpoint
 from benchmarks.training.assembly import load_splits
 from benchmarks.training.hooks import SECONDS
 from benchmarks.training.run import execute
@@ -78,6 +78,7 @@ def killed(tmp_path_factory) -> Path:
         timeout=120,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
+    assert b"epoch/s" in done.stderr and b"total_loss" not in done.stderr, "one bar over all runs"
     return config
 
 
@@ -91,7 +92,7 @@ def test_a_killed_run_ends_with_the_figures_of_an_uninterrupted_one(killed, tmp_
     splits = load_splits(run.data)
     folder = run_folder(killed.parent / "runs" / "letters", run)
     assert not (folder / "metrics.csv").exists()
-    assert checkpoint.load(folder / "checkpoint.pt")["epoch"] == 1
+    assert files.load(folder / "checkpoint.pt")["epoch"] == 1
 
     epochs: list[int] = []
     resumed = execute(run, splits, folder, epochs.append)
@@ -183,11 +184,11 @@ def test_a_run_goes_on_after_its_last_finished_epoch(killed, tmp_path):
 def test_a_file_that_is_written_is_whole_or_the_old_one(tmp_path):
     path = tmp_path / "some.txt"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), checkpoint.written_aside(path) as unfinished:
+    with pytest.raises(KeyboardInterrupt), files.atomic_write(path) as unfinished:
         unfinished.write_text("ne")
         raise KeyboardInterrupt
     assert path.read_text() == "old"
-    with checkpoint.written_aside(path) as unfinished:
+    with files.atomic_write(path) as unfinished:
         unfinished.write_text("new")
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["some.txt"]

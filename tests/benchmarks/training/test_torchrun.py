@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks.evaluation.retrieval import MAIN_METRIC, evaluate
+from benchmarks import files
+from benchmarks.evaluation.metrics import MAIN_METRIC
+from benchmarks.evaluation.retrieval import evaluate
 from benchmarks.results.folder import run_folder
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run
-from benchmarks.training import checkpoint
 from benchmarks.training.assembly import Parts, load_splits
 from benchmarks.training.hooks import SECONDS
 from benchmarks.training.run import execute
@@ -27,6 +28,7 @@ data:
   train: {few_glyphs.patterns: {split: train}}
   val: {few_glyphs.patterns: {split: val}}
   test: {few_glyphs.patterns: {split: test, num_classes: 3, count: 5}}
+  workers: 2
 model:
   trunk: {few_glyphs.DoubleTrunk: {width: 12}}
   embedder: {few_glyphs.double: {module: {LinearEmbedder: {in_features: 12}}}}
@@ -78,9 +80,10 @@ APART = """
 import os
 from benchmarks.__main__ import main
 
-os.makedirs(f"of_rank_{os.environ['RANK']}", exist_ok=True)
-os.chdir(f"of_rank_{os.environ['RANK']}")
-main()
+if __name__ == "__main__":
+    os.makedirs(f"of_rank_{os.environ['RANK']}", exist_ok=True)
+    os.chdir(f"of_rank_{os.environ['RANK']}")
+    main()
 """
 
 
@@ -126,7 +129,7 @@ def stopped(config) -> Path:
     assert done.returncode != 0
     assert "Signal 9 (SIGKILL)" in done.stdout, done.stdout
     checkpoint_path = folder_of(config, run_of(config, "proxy_anchor+see")) / "checkpoint.pt"
-    assert checkpoint.load(checkpoint_path)["epoch"] == 1
+    assert files.load(checkpoint_path)["epoch"] == 1
     return config
 
 

@@ -10,7 +10,7 @@ import torch
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a path to write to, which takes the place of the file only when all was written."""
     unfinished = path.with_name(path.name + ".unfinished")
     yield unfinished
@@ -19,7 +19,7 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 def save(state: dict[str, Any], path: Path) -> None:
     """Save tensors and plain values."""
-    with written_aside(path) as unfinished:
+    with atomic_write(path) as unfinished:
         torch.save(state, unfinished)
 
 

@@ -1,0 +1,28 @@
+"""How many processes there is room for, and that none outlives the one that started it."""
+
+import multiprocessing
+import os
+import threading
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def end_with_parent(_: object = None) -> None:
+    """Let this process end as soon as the one that started it does, however that ends.
+
+    A worker of a DataLoader calls it with its number. By itself it would wait forever where it is
+    still starting, or has batches to hand over, when the other process is killed.
+    """
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
