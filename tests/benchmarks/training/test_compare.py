@@ -128,7 +128,7 @@ def test_the_page_says_figures_settings_and_commit_together(config):
     (versions,) = yaml.safe_load((folder_of(config) / "plain/seed_0/versions.yaml").read_text())
     assert f"commit {versions['commit']}" in page
     assert f"torch {versions['torch']}" in page
-    assert "| plain+ps |" in page
+    assert "| plain+ps " in page
     assert "Recall@4 [%]" in page
     common, differing = page.split("## Settings of each variant")
     assert "batch_size: 32" in common and "batch_size" not in differing
