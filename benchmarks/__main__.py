@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parsed.command(parsed, overrides)
     except (SettingsError, FailedRunsError) as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        # Such as a full disk, or a folder that nobody may write to.
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on from here.")
 

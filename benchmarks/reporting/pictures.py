@@ -40,7 +40,13 @@ def draw(runs: pd.DataFrame, baselines: Mapping[str, str | None], folder: Path) 
 
 def _read_view(folder: Path, variant: str, seed: int) -> View | None:
     path = folder / variant / f"seed_{seed}" / results.VIEW
-    return files.load(path) if path.exists() else None
+    if not path.exists():
+        return None
+    with results.undamaged(path, "Delete it: reports then leave out the pictures of this run."):
+        view = files.load(path)
+        if not view.keys() >= {"batch", "class_names", "synthetic", "cosines"}:
+            raise ValueError("parts of it are missing")
+        return view
 
 
 def _embeddings(views: dict[str, View]) -> Figure:

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from benchmarks.errors import SettingsError
+from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.files import atomic_write
 from benchmarks.results.provenance import provenance
 from benchmarks.settings.merging import is_object, merge
@@ -41,6 +42,10 @@ LOGS = "logs"
 OVERLAPS = "overlaps"  # beside the splits
 FAILURE = "error.txt"
 LOCK = ".lock"
+# Columns of metrics.csv that hold texts, and those that no row lacks.
+OF_TEXT = ("variant", "split")
+OF_EACH_ROW = (*OF_TEXT, "seed", "epoch", "seconds")
+MOST_OF_A_REASON = 200  # characters that a message shows
 MOST_CHANGES = 5  # that a message shows
 ABSENT = object()
 
@@ -67,7 +72,7 @@ def check_settings(folder: Path, variants: Iterable[Run]) -> None:
     for run in variants:
         asked = _comparable(yaml.safe_load(dump(run)))
         for path in sorted((folder / run.variant).glob(f"seed_*/{SETTINGS}")):
-            there = _comparable(_with_defaults(yaml.safe_load(path.read_text())))
+            there = _comparable(_with_defaults(_saved_settings(path)))
             if there != asked:
                 changed.setdefault(run.variant, []).extend(_changes(there, asked))
     if changed:
@@ -108,7 +113,7 @@ def start(folder: Path, run: Run) -> None:
     (folder / FAILURE).unlink(missing_ok=True)
     write_text(dump(run), folder / SETTINGS)
     path = folder / VERSIONS
-    versions = yaml.safe_load(path.read_text()) if path.exists() else []
+    versions = _versions(path)
     if provenance() not in versions:
         write_text(yaml.safe_dump([*versions, provenance()], sort_keys=False), path)
 
@@ -159,7 +164,14 @@ def read_overlaps(folder: Path) -> list[str]:
 
 def _read_splits(folder: Path) -> Tree:
     path = folder / SPLITS
-    tree: Tree = yaml.safe_load(path.read_text()) if path.exists() else {}
+    if not path.exists():
+        return {}
+    advice = "Delete it: reports then leave these counts out."
+    tree: Tree = _read_yaml(path, dict, advice)
+    with undamaged(path, advice):
+        for name, counts in tree.items():
+            if name != OVERLAPS and not {"classes", "images"} <= counts.keys():
+                raise ValueError(f"it has no counts of {name}")
     return tree
 
 
@@ -169,16 +181,16 @@ def read_comparison(folder: Path) -> dict[str, str | None]:
     Raises:
         SettingsError: if there is no comparison in the folder.
     """
-    try:
-        baselines: dict[str, str | None] = yaml.safe_load((folder / COMPARISON).read_text())[
-            "baselines"
-        ]
-    except OSError as error:
+    path = folder / COMPARISON
+    if not path.exists():
         raise SettingsError(
             f"{folder}: no results of a comparison: {COMPARISON} is missing. Give the folder that "
             "`compare` names at its end."
-        ) from error
-    return baselines
+        )
+    advice = "The command that made it writes it again."
+    tree = _read_yaml(path, dict, advice)
+    with undamaged(path, advice):
+        return {str(variant): baseline for variant, baseline in tree["baselines"].items()}
 
 
 def read_metrics(folder: Path) -> pd.DataFrame:
@@ -188,7 +200,7 @@ def read_metrics(folder: Path) -> pd.DataFrame:
         SettingsError: if there are none; the message says which ones failed, and why.
     """
     tables = [
-        pd.read_csv(run / METRICS, dtype={"variant": str})
+        _read_metrics(run / METRICS)
         for variant in read_comparison(folder)
         for run in _runs(folder / variant)
         if is_finished(run)
@@ -205,8 +217,7 @@ def read_settings(folder: Path) -> dict[str, Tree]:
     settings = {}
     for variant in read_comparison(folder):
         for run in _runs(folder / variant)[:1]:
-            tree = yaml.safe_load((run / SETTINGS).read_text())
-            settings[variant] = _comparable(tree)
+            settings[variant] = _comparable(_saved_settings(run / SETTINGS))
     return settings
 
 
@@ -215,8 +226,7 @@ def read_versions(folder: Path) -> list[dict[str, str]]:
     versions: list[dict[str, str]] = []
     for variant in read_comparison(folder):
         for run in filter(is_finished, _runs(folder / variant)):
-            entries = yaml.safe_load((run / VERSIONS).read_text())
-            versions += [entry for entry in entries if entry not in versions]
+            versions += [entry for entry in _versions(run / VERSIONS) if entry not in versions]
     return versions
 
 
@@ -230,6 +240,64 @@ def write_text(text: str, path: Path) -> None:
     """Write a text file."""
     with atomic_write(path) as unfinished:
         unfinished.write_text(text)
+
+
+@contextmanager
+def undamaged(path: Path, advice: str) -> Iterator[None]:
+    """Turn whatever is raised while a file is read into a SettingsError that names it.
+
+    Arguments:
+        path: of the file.
+        advice: what to do about it.
+    """
+    try:
+        yield
+    except SettingsError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        told = shorten(reason, MOST_OF_A_REASON, placeholder=" ...")
+        raise SettingsError(f"{path} is damaged or not of this runner: {told}. {advice}") from error
+
+
+def _read_yaml(path: Path, kind: type, advice: str) -> Any:
+    with undamaged(path, advice):
+        tree = yaml.safe_load(path.read_text())
+        if not isinstance(tree, kind):
+            raise ValueError(f"it holds no {kind.__name__} but {tree!r}")
+        return tree
+
+
+def _saved_settings(path: Path) -> Tree:
+    advice = f"Delete the folder {path.parent}: the command that made it makes it again."
+    tree: Tree = _read_yaml(path, dict, advice)
+    with undamaged(path, advice):
+        if not isinstance(tree["data"], dict) or not isinstance(tree["variant"], str):
+            raise ValueError("its data or its variant are no settings")
+    return tree
+
+
+def _versions(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    advice = "Delete it: reports then leave these versions out."
+    versions: list[dict[str, str]] = _read_yaml(path, list, advice)
+    with undamaged(path, advice):
+        if not all(isinstance(entry, dict) for entry in versions):
+            raise ValueError("it is no list of versions")
+    return versions
+
+
+def _read_metrics(path: Path) -> pd.DataFrame:
+    with undamaged(path, "Delete it: the command that made it makes this run again."):
+        table = pd.read_csv(path, dtype={"variant": str, "split": str})
+        if table.empty or table[list(OF_EACH_ROW)].isna().any(axis=None):
+            raise ValueError("lines are missing or cut off")
+        if MAIN_METRIC not in table:
+            raise ValueError(f"there is no column {MAIN_METRIC}")
+        return table.astype(dict.fromkeys(table.columns.difference(OF_TEXT), float)).astype(
+            {"seed": int, "epoch": int}
+        )
 
 
 def _runs(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ import copy
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ class _Progress:
         if run.epochs:
             self.trainer = parts.trainer(self.hooks)
         if state is not None:
-            self._load(state)
+            with self._undamaged():
+                self._load(state)
 
     def train_an_epoch(self) -> None:
         """Train, look at the validation classes where it is time, and save a checkpoint."""
@@ -168,7 +170,12 @@ class _Progress:
 
     def _saved(self) -> dict[str, Any] | None:
         path = self.folder / results.CHECKPOINT
-        return files.load(path) if path.exists() else None
+        with self._undamaged():
+            return files.load(path) if path.exists() else None
+
+    def _undamaged(self) -> AbstractContextManager[None]:
+        advice = "Delete it: this run then starts again."
+        return results.undamaged(self.folder / results.CHECKPOINT, advice)
 
     def _state(self) -> dict[str, Any]:
         kept = {
