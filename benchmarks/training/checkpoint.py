@@ -19,8 +19,12 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 def save(state: dict[str, Any], path: Path) -> None:
     """Save tensors and plain values."""
-    with written_aside(path) as unfinished:
-        torch.save(state, unfinished)
+    with written_aside(path) as unfinished, unfinished.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            # That torch was at another place of the file than it thought says nothing of a full disk.
+            raise error.__context__ if isinstance(error.__context__, OSError) else error
 
 
 def load(path: Path) -> dict[str, Any]:
