@@ -23,8 +23,10 @@ def save(state: dict[str, Any], path: Path) -> None:
         try:
             torch.save(state, file)
         except RuntimeError as error:
-            # That torch was at another place of the file than it thought says nothing of a full disk.
-            raise error.__context__ if isinstance(error.__context__, OSError) else error
+            # Of a full disk torch says that it was at another place of the file than it thought.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load(path: Path) -> dict[str, Any]:
