@@ -8,7 +8,9 @@
                                 where it failed error.txt
 """
 
+import errno
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -48,6 +50,7 @@ OF_EACH_ROW = (*OF_TEXT, "seed", "epoch", "seconds")
 MOST_OF_A_REASON = 200  # characters that a message shows
 MOST_CHANGES = 5  # that a message shows
 ABSENT = object()
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Tree = dict[str, Any]
 Counts = dict[str, dict[str, int]]
@@ -85,6 +88,32 @@ def check_settings(folder: Path, variants: Iterable[Run]) -> None:
             + f"\nDelete {folder}, or the folders of these variants in it, or give the comparison "
             "another name (name=...) or place (results=...)."
         )
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say it in plain words if results cannot be written.
+
+    Raises:
+        SettingsError: if the disk is full or read-only, or the folder may not be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM and not _is_about(error, folder):
+            raise
+        raise SettingsError(
+            f"{folder}: results cannot be written there: {error.strerror}. Make room or permit it, "
+            "and the same command goes on from there, or give another place (results=...)."
+        ) from error
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    """Tell whether an error is of the folder, one that it is in, or something in it."""
+    if error.filename is None:
+        return False
+    path = Path(os.fsdecode(error.filename))
+    return path.is_relative_to(folder) or folder.is_relative_to(path)
 
 
 @contextmanager
@@ -312,8 +341,9 @@ def _with_defaults(settings: Tree) -> Tree:
 
 
 def _comparable(settings: Tree) -> Tree:
-    # That splits may share classes changes nothing of a run.
-    data = {key: value for key, value in settings["data"].items() if key != "allow_overlap"}
+    # That splits may share classes changes nothing of a run, nor does who reads its images.
+    uncounted = ("allow_overlap", "workers")
+    data = {key: value for key, value in settings["data"].items() if key not in uncounted}
     counting = {key: value for key, value in settings.items() if key not in ("variant", "seed")}
     return counting | {"data": _without_root(data, data.get("root")) | {"root": None}}
 

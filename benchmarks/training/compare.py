@@ -46,7 +46,7 @@ def compare(comparison: Comparison) -> None:
     if distributed.rank() == 0:
         _announce(runs, comparison)
     splits = _checked_splits(runs, comparison) if runs else None
-    with ExitStack() as held:
+    with results.writing(comparison.folder), ExitStack() as held:
         claimed = results.claimed(comparison.folder, {run.variant: None for run in runs})
         distributed.from_rank_0(lambda: held.enter_context(claimed))
         if distributed.rank() == 0:
@@ -221,7 +221,8 @@ def _execute(run: Run, splits: Splits, folder: Path, advance: Callable[[str], No
     def report(epoch: int) -> None:
         advance(f"{name}, epoch {epoch}/{run.epochs}")
 
-    execute(run, splits, results.run_folder(folder, run), report)
+    with results.writing(folder):
+        execute(run, splits, results.run_folder(folder, run), report)
     advance(f"{name}, done")
 
 

@@ -147,6 +147,7 @@ def finished(stopped) -> Path:
 def test_two_processes_train_as_one(variant, finished, tmp_path):
     """The last of them was stopped, too, and went on."""
     run = run_of(finished, variant)
+    run.data.workers = 0
     expected = execute(run, load_splits(run.data), tmp_path)
     folder = folder_of(finished, run)
     metrics = pd.read_csv(folder / "metrics.csv")
