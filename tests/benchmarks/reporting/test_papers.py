@@ -21,7 +21,7 @@ from benchmarks.datasets import CUB, Cars196, InShop, StanfordOnlineProducts
 from benchmarks.errors import SettingsError
 from benchmarks.models import LayerNormEmbedder, LinearProxies, TimmTrunk, TorchvisionTrunk
 from benchmarks.reporting.papers import published, table
-from benchmarks.results import folder as results
+from benchmarks.results import paths, writing
 from benchmarks.settings.objects import build
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Half
@@ -403,7 +403,7 @@ def test_a_stopped_run_in_float16_goes_on_at_its_scale(roots, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         execute(run, splits, tmp_path / "stopped", stop)
     # The scale that gradients start with was too large: it was lowered in each of the two steps.
-    saved = files.load(tmp_path / "stopped" / results.CHECKPOINT)
+    saved = files.load(tmp_path / "stopped" / paths.CHECKPOINT)
     assert saved["scalers"]["scaler"]["scale"] == 2**14
     for folder in ("stopped", "whole"):
         execute(run, splits, tmp_path / folder)
@@ -512,7 +512,7 @@ def folds(roots, tmp_path_factory) -> list[Path]:
     """Two folders with runs of ps_cars196, of three and two seeds."""
     folder = tmp_path_factory.mktemp("runs")
     for fold, seeds in ((0, 3), (1, 2)):
-        results.write_comparison(
+        writing.write_comparison(
             folder / str(fold), {"norm_softmax": None, "norm_softmax+ps": "norm_softmax"}
         )
         for variant, gain in (("norm_softmax", 0.0), ("norm_softmax+ps", 0.02)):
@@ -523,7 +523,7 @@ def folds(roots, tmp_path_factory) -> list[Path]:
                 row |= metrics | {"mean_average_precision_at_r": 0.25, "seconds": 1.0}
                 run = folder / str(fold) / variant / f"seed_{seed}"
                 run.mkdir(parents=True)
-                results.write_table(pd.DataFrame([row]), run / results.METRICS)
+                writing.write_table(pd.DataFrame([row]), run / paths.METRICS)
     return [folder / "0", folder / "1"]
 
 

@@ -12,9 +12,10 @@ import yaml
 
 from benchmarks import __main__ as command_line
 from benchmarks.errors import SettingsError
-from benchmarks.results import folder as results
-from benchmarks.results.folder import claimed, read_metrics, read_settings
-from benchmarks.training import checkpoint, compare
+from benchmarks.results import writing
+from benchmarks.results.locks import claimed
+from benchmarks.results.reading import read_metrics, read_settings
+from benchmarks.training import compare
 
 SETTINGS = """
 data:
@@ -321,13 +322,13 @@ def test_a_full_disk_is_told(tmp_path):
     full = tmp_path / "state.pt.unfinished"
     full.symlink_to("/dev/full")
     told = f"{tmp_path}: results cannot be written there: No space left on device. Make room"
-    for write, content in ((checkpoint.save, {"a": torch.rand(9999)}), (results.write_text, "a")):
-        with pytest.raises(SettingsError, match=told), results.writing(tmp_path):
+    for write, content in ((checkpoint.save, {"a": torch.rand(9999)}), (writing.write_text, "a")):
+        with pytest.raises(SettingsError, match=told), writing.writable(tmp_path):
             write(content, tmp_path / "state.pt")
 
 
 def test_errors_of_the_data_are_not_taken_for_those_of_the_results(tmp_path):
-    with pytest.raises(FileNotFoundError), results.writing(tmp_path / "runs"):
+    with pytest.raises(FileNotFoundError), writing.writable(tmp_path / "runs"):
         (tmp_path / "data").read_bytes()
 
 

@@ -15,7 +15,8 @@ import torch
 import benchmarks
 from benchmarks import files
 from benchmarks.reporting.report import report
-from benchmarks.results.folder import run_folder, write_comparison
+from benchmarks.results.paths import run_folder
+from benchmarks.results.writing import write_comparison
 from benchmarks.settings.reading import load
 from benchmarks.training.assembly import load_splits
 from benchmarks.training.hooks import SECONDS

@@ -13,7 +13,7 @@ import benchmarks
 from benchmarks import files
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import evaluate
-from benchmarks.results.folder import run_folder
+from benchmarks.results.paths import run_folder
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run
 from benchmarks.training.assembly import Parts, load_splits
