@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from benchmarks import __main__ as command_line
+from benchmarks import files
 from benchmarks.errors import SettingsError
 from benchmarks.results import writing
 from benchmarks.results.locks import claimed
@@ -322,7 +323,7 @@ def test_a_full_disk_is_told(tmp_path):
     full = tmp_path / "state.pt.unfinished"
     full.symlink_to("/dev/full")
     told = f"{tmp_path}: results cannot be written there: No space left on device. Make room"
-    for write, content in ((checkpoint.save, {"a": torch.rand(9999)}), (writing.write_text, "a")):
+    for write, content in ((files.save, {"a": torch.rand(9999)}), (writing.write_text, "a")):
         with pytest.raises(SettingsError, match=told), writing.writable(tmp_path):
             write(content, tmp_path / "state.pt")
 
