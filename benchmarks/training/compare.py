@@ -5,9 +5,10 @@ import queue
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from functools import partial
@@ -137,9 +138,10 @@ def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Compariso
         except BaseException:
             # An interrupt may have come to this process alone; what the others are at is resumed.
             threads.shutdown(wait=False, cancel_futures=True)
-            while wait(futures, timeout=0.1).not_done:
+            while not all(future.done() for future in futures):
                 for process in multiprocessing.active_children():
                     process.terminate()
+                time.sleep(0.1)
             raise
         finally:
             workers.shutdown()
