@@ -31,10 +31,10 @@ OBJECTS: dict[str, Any] = {
     **{f"schedulers.{name}": LRScheduler for name in LEARNING},
 }
 LOWEST = {
-    "embedding_size": 1,
     "epochs": 0,
     "iterations_per_epoch": 1,
     "batch_size": 1,
+    "embedding_size": 1,
     "evaluate_every": 1,
     "data.workers": 0,
 }
@@ -71,6 +71,7 @@ def check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
 
 
 def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> None:
+    _check_mappings(OmegaConf.to_container(OmegaConf.structured(schema)), tree, prefix)
     try:
         with told(prefix):
             settings = OmegaConf.merge(OmegaConf.structured(schema), tree)
@@ -81,11 +82,21 @@ def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> N
     except TypeError as error:
         # OmegaConf says so of a list in the place of a mapping and the like, and not where.
         wrong = next(key for key, value in tree.items() if not _is_mergeable(schema, key, value))
-        expected = "`key: value`" if isinstance(tree[wrong], list) else "a list"
+        expected = "`name: value`" if isinstance(tree[wrong], list) else "a list"
         raise SettingsError(
             f"{prefix}{wrong}: expected {expected} but got {tree[wrong]!r}."
         ) from error
     check_objects(OmegaConf.to_container(settings), prefix, imports)
+
+
+def _check_mappings(defaults: Any, tree: Tree, prefix: str) -> None:
+    """Raise a SettingsError for a list in place of settings, whose place OmegaConf does not say."""
+    for key, value in tree.items():
+        default = defaults.get(key)
+        if isinstance(default, dict) and isinstance(value, list):
+            raise SettingsError(f"{prefix}{key}: expected `name: value` but got {value!r}.")
+        if isinstance(default, dict) and isinstance(value, dict):
+            _check_mappings(default, value, f"{prefix}{key}.")
 
 
 def check_objects(settings: Any, prefix: str, imports: Collection[str]) -> None:
@@ -99,24 +110,6 @@ def check_objects(settings: Any, prefix: str, imports: Collection[str]) -> None:
                 objects.check(item, f"{prefix}{path}[{index}]", kind, imports)
         elif value not in (None, MISSING):
             objects.check(value, prefix + path, kind, imports)
-
-
-def check_comparison(file: File, source: str) -> None:
-    """Raise a SettingsError unless there are variants, seeds and processes to run them."""
-    for key in ("variants", "seeds"):
-        if not getattr(file, key):
-            raise SettingsError(f"{source}: {key}: at least one is needed.")
-    seeds = list(file.seeds)
-    if min(seeds) < 0:
-        raise SettingsError(f"{source}: seeds: expected non-negative integers but got {seeds}.")
-    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-        raise SettingsError(
-            f"{source}: seeds: expected each seed once but got {', '.join(map(str, twice))} more "
-            "than once: one seed is one run."
-        )
-    if file.parallel_runs is not None and file.parallel_runs < 1:
-        got = file.parallel_runs
-        raise SettingsError(f"{source}: parallel_runs: expected at least 1 but got {got}.")
 
 
 @contextmanager
@@ -138,6 +131,24 @@ def _is_mergeable(schema: type, key: str, value: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def check_comparison(file: File, source: str) -> None:
+    """Raise a SettingsError unless there are variants, seeds and processes to run them."""
+    for key in ("variants", "seeds"):
+        if not getattr(file, key):
+            raise SettingsError(f"{source}: {key}: at least one is needed.")
+    seeds = list(file.seeds)
+    if min(seeds) < 0:
+        raise SettingsError(f"{source}: seeds: expected non-negative integers but got {seeds}.")
+    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        raise SettingsError(
+            f"{source}: seeds: expected each seed once but got {', '.join(map(str, twice))} more "
+            "than once: one seed is one run."
+        )
+    if file.parallel_runs is not None and file.parallel_runs < 1:
+        got = file.parallel_runs
+        raise SettingsError(f"{source}: parallel_runs: expected at least 1 but got {got}.")
 
 
 def check_run(run: Run, source: str) -> None:
