@@ -17,6 +17,7 @@ from benchmarks import distributed
 from benchmarks.errors import FailedRunsError, SettingsError
 from benchmarks.reporting.papers import against_paper
 from benchmarks.reporting.report import report, report_folds
+from benchmarks.results import writing
 from benchmarks.settings.reading import describe, load
 from benchmarks.training.compare import compare, read_data
 from benchmarks.training.split_checks import overlaps
@@ -116,7 +117,8 @@ def _report(arguments: argparse.Namespace, _: list[str]) -> None:
 
 def _show(folder: Path) -> None:
     if distributed.rank() == 0:
-        print(report(folder))
+        with writing.writable(folder):
+            print(report(folder))
         print(f"Results in {folder}")
 
 

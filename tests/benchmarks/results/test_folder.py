@@ -13,7 +13,7 @@ from benchmarks import files
 from benchmarks.__main__ import main
 from benchmarks.errors import SettingsError
 from benchmarks.reporting.report import report
-from benchmarks.results import folder as results
+from benchmarks.results import paths, writing
 from benchmarks.settings.reading import load
 from benchmarks.training.assembly import Splits
 from benchmarks.training.run import execute
@@ -67,9 +67,9 @@ def whole(tmp_path_factory) -> Path:
     comparison = load(write_settings(tmp_path_factory.mktemp("whole")), imports=["few_glyphs"])
     folder = comparison.folder
     for run in comparison.runs:
-        execute(run, SPLITS, results.run_folder(folder, run))
-    results.write_comparison(folder, comparison.baselines)
-    results.write_splits(folder, SPLITS.counts(), [])
+        execute(run, SPLITS, paths.run_folder(folder, run))
+    writing.write_comparison(folder, comparison.baselines)
+    writing.write_splits(folder, SPLITS.counts(), [])
     report(folder)
     return folder
 
@@ -176,9 +176,9 @@ def test_a_folder_that_nobody_can_write_to_is_told(written, tmp_path):
 
 def test_versions_of_a_run_that_goes_on_are_kept(written, tmp_path):
     run = load(written, imports=["few_glyphs"]).runs[0]
-    results.start(tmp_path, run)
-    results.start(tmp_path, run)
+    writing.start(tmp_path, run)
+    writing.start(tmp_path, run)
     assert len(yaml.safe_load((tmp_path / "versions.yaml").read_text())) == 1
     (tmp_path / "versions.yaml").write_text("- 3\n")
     with pytest.raises(SettingsError, match=r"versions\.yaml is damaged"):
-        results.start(tmp_path, run)
+        writing.start(tmp_path, run)
