@@ -313,6 +313,7 @@ def test_a_file_of_each_set_compares_its_variants_in_processes_that_have_others_
     key, roots, tmp_path
 ):
     changes = [*with_small_trunk(f"ps_{key}"), *on_miniature(f"ps_{key}", roots[key])]
+    changes += ["parallel_runs=1"]
     main(["compare", str(PAPERS / f"ps_{key}.yaml"), *changes, f"results={tmp_path}"])
     runs = pd.read_csv(tmp_path / f"ps_{key}" / "results.csv")
     assert len(runs) == 4 and runs["precision_at_1"].between(0, 1).all()

@@ -78,9 +78,10 @@ variants:
 # What is written by a process lands in a folder of its own.
 APART = """
 import os
-from benchmarks.__main__ import main
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # What reads batches imports this, too.
+    from benchmarks.__main__ import main
+
     os.makedirs(f"of_rank_{os.environ['RANK']}", exist_ok=True)
     os.chdir(f"of_rank_{os.environ['RANK']}")
     main()
