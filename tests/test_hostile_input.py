@@ -83,12 +83,13 @@ public = st.sampled_from(reference.PUBLIC_AUGMENTERS).map(
 augmenters = st.one_of(public, ps, see, st.tuples(ps, see).map(Compose))
 
 
-def fitted(augmenter, num_classes, dim):
-    """Build an augmenter that is told sizes anew, with those of the batch."""
+def fitted(augmenter, proxies):
+    """Build an augmenter that is told sizes anew, with those of the proxies."""
     asked = inspect.signature(type(augmenter)).parameters
     if asked.keys().isdisjoint(("num_classes", "embedding_size")):
         return augmenter
-    return reference.build(type(augmenter), num_classes, dim)
+    num_classes, *centers, dim = proxies.shape
+    return reference.build(type(augmenter), num_classes, dim, num_centers=(*centers, None)[0])
 
 
 def bare_takes(case, x, y):
@@ -114,7 +115,7 @@ def too_many_expansions(augmenter, dim):
 @given(augmenters, batches())
 def test_augmenters(augmenter, batch):
     x, y, p = batch
-    augmenter = fitted(augmenter, len(p), x.shape[1])
+    augmenter = fitted(augmenter, p)
     out_of_range = bool(((y.long() < 0) | (y.long() >= len(p))).any())
     if out_of_range or too_many_expansions(augmenter, x.shape[1]):
         with pytest.raises(ValueError, match="Expected argument `(labels|num_expansions)` to be"):
@@ -139,7 +140,7 @@ def test_augmenters(augmenter, batch):
 def test_losses_are_finite_where_the_bare_loss_with_more_classes_is(case, augmenter, data):
     dtypes, centers = [torch.float32, torch.float64], [case.centers if case.centers > 1 else None]
     x, y, p = data.draw(batches(dtypes, False, special=[0.0, 1e-30, 1e15], centers=centers))
-    augmenter = fitted(augmenter, len(p), x.shape[1])
+    augmenter = fitted(augmenter, p)
     if len(x) == 0 or too_many_expansions(augmenter, x.shape[1]):
         return
     loss = case.build(len(p), x.shape[1]).to(x.dtype)
@@ -178,7 +179,7 @@ def meet(rows, proxies):
 @given(st.sampled_from(PROXY_LOSSES), augmenters, batches(out_of_range=False))
 def test_hooks_never_give_a_number_for_what_is_not_one(case, augmenter, batch):
     x, y, _ = batch
-    augmenter = fitted(augmenter, 7, x.shape[1])
+    augmenter = fitted(augmenter, case.proxies(case.build(7, x.shape[1])))
     if len(x) == 0 or too_many_expansions(augmenter, x.shape[1]):
         return
     torch.manual_seed(0)
@@ -308,7 +309,7 @@ no_tensor = anything.filter(lambda value: not isinstance(value, torch.Tensor))
 @hostile
 @given(augmenters, st.sampled_from(sorted(FIELDS)), no_tensor)
 def test_what_is_no_tensor_is_named(augmenter, name, value):
-    augmenter = fitted(augmenter, 4, 3)
+    augmenter = fitted(augmenter, TENSORS["proxies"])
     message = f"Expected argument `{name}` to be .*, but got"
     calls = [(SyntheticBatch, FIELDS)]
     may_be_missing = name == "proxies" and value is None and not augmenter.requires_proxies

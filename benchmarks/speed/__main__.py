@@ -19,6 +19,8 @@ from benchmarks.speed.contenders import (
     Size,
     batch,
     expansion_steps,
+    full_mem_vir,
+    mem_vir_steps,
     proxy_synthesis_step,
     proxy_synthesis_steps,
 )
@@ -53,6 +55,10 @@ def _rows() -> Iterator[Row]:
     for loss in list(LOSSES)[4:]:
         times = medians(proxy_synthesis_steps(loss, LARGE))
         yield _row("PS step", loss, LARGE, times, "ours", "plain-big")
+    for loss in FIRST_FOUR:
+        times = medians(mem_vir_steps(loss, SMALL, num_steps=5, step_gap=10))
+        yield _row("MemVir step, N = 5", loss, SMALL, times, "ours", "plain-big")
+        yield _row("MemVir step, N = 5", loss, SMALL, times, "ours", "bare")
     yield _memory_row()
     yield from _drawing_rows()
     for size in (Size(128, 512, 98), Size(128, 512, 11_318)):
@@ -106,6 +112,15 @@ def _drawing_rows() -> Iterator[Row]:
         }
     )
     yield _row("SEE augmentation, K = 8", "", size, times, "ours", "per-row")
+    mem_vir, listed = full_mem_vir(SMALL, 45, 10), per_row.MemVir(45, 10)
+    x, y = batch(SMALL.rows, SMALL, SMALL.classes)
+    proxies, x = torch.randn(SMALL.classes, SMALL.dim, device=DEVICE), x.detach()
+    for _ in range(mem_vir.num_slots):
+        listed(x, y, proxies)
+    times = medians(
+        {"ours": lambda: mem_vir(x, y, proxies), "per-row": lambda: listed(x, y, proxies)}
+    )
+    yield _row("MemVir augmentation, N = 45", "", SMALL, times, "ours", "per-row")
 
 
 def _curves() -> Iterator[Row]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.speed.measure import Step
 from pml_synthesis import (
+    MemVir,
     ProxySynthesis,
     SphericalEmbeddingExpansion,
     SynthesisLoss,
@@ -94,3 +95,25 @@ def expansion_steps(loss: str, size: Size, num_expansions: int) -> dict[str, Ste
         second()
 
     return {"bare on both": both, "ours": step(ours, *rows)}
+
+
+def full_mem_vir(size: Size, num_steps: int, step_gap: int) -> MemVir:
+    """Return an augmenter whose memory is full."""
+    made = MemVir(size.classes, size.dim, size.rows, num_steps, step_gap, warm_up_steps=0)
+    made.to(DEVICE)
+    (x, y), proxies = batch(size.rows, size, size.classes), torch.randn(size.classes, size.dim)
+    for _ in range(made.num_slots):
+        made(x.detach(), y, proxies.to(DEVICE))
+    return made
+
+
+def mem_vir_steps(loss: str, size: Size, num_steps: int, step_gap: int) -> dict[str, Step]:
+    """Return the contenders of a step with MemVir, its memory full: bare, plain-big and ours."""
+    times = num_steps + 1
+    ours = SynthesisLoss(build(loss, size.classes, size), full_mem_vir(size, num_steps, step_gap))
+    big = build(loss, times * size.classes, size)
+    return {
+        "bare": step(build(loss, size.classes, size), *batch(size.rows, size, size.classes)),
+        "plain-big": step(big, *batch(times * size.rows, size, times * size.classes)),
+        "ours": step(ours, *batch(size.rows, size, size.classes)),
+    }

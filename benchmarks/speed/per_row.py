@@ -1,4 +1,4 @@
-"""Both methods in the manner of research code, with Python loops over rows."""
+"""Methods in the manner of research code, with Python loops over rows."""
 
 import torch
 from torch import Tensor
@@ -56,3 +56,30 @@ def spherical_embedding_expansion(
                 point = point + radius * share * direction
             points.append(point)
     return torch.stack(points)
+
+
+class MemVir:
+    """Keep a list of steps, and go through the rows of those that are recalled."""
+
+    def __init__(self, num_steps: int, step_gap: int) -> None:
+        self.num_steps = num_steps
+        self.period = step_gap + 1
+        self.steps: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def __call__(
+        self, embeddings: Tensor, labels: Tensor, proxies: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rows, labels and proxies of earlier steps, and remember this one."""
+        rows, new_labels, classes = [embeddings[:0]], [], [proxies[:0]]
+        for k in range(1, self.num_steps + 1):
+            if k * self.period > len(self.steps):
+                break
+            old_rows, old_labels, old_proxies = self.steps[-k * self.period]
+            for row, label in zip(old_rows, old_labels.tolist(), strict=True):
+                rows.append(row[None])
+                new_labels.append(label + k * len(proxies))
+            classes += [proxy[None] for proxy in old_proxies]
+        self.steps.append((embeddings.detach().clone(), labels, proxies.detach().clone()))
+        if len(self.steps) > self.num_steps * self.period:
+            self.steps.pop(0)
+        return torch.cat(rows), torch.tensor(new_labels, device=labels.device), torch.cat(classes)

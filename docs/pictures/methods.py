@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc, Circle, Polygon
 
-from pml_synthesis import ProxySynthesis, SphericalEmbeddingExpansion
+from pml_synthesis import MemVir, ProxySynthesis, SphericalEmbeddingExpansion
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; what is synthetic is hollow, too.
 BLUE, GREEN, RED, PURPLE = "#0072B2", "#009E73", "#D55E00", "#CC79A7"
+ORANGE, SKY = "#E69F00", "#56B4E9"
 ROW, PROXY = {"marker": "o", "s": 70}, {"marker": "*", "s": 420}
 
 
@@ -82,6 +83,30 @@ def spherical_embedding_expansion(axes: Axes) -> None:
     axes.set(xlim=(-1.1, 1.1), ylim=(-0.8, 0.8), title="SEE: new rows around their proxy")
 
 
+def mem_vir(axes: Axes) -> None:
+    """Draw two classes that drift along the circle, and where they were two and four steps ago."""
+    labels = torch.tensor([0, 0, 1, 1])
+    sizes = {"num_classes": 2, "embedding_size": 2, "batch_size": 4}
+    augmenter = MemVir(**sizes, num_steps=2, step_gap=1, warm_up_steps=0)
+    for step in range(5):
+        drift = 11.0 * (4 - step)
+        embeddings = on_circle(4 + drift, 20 + drift, 102 + drift, 118 + drift)
+        proxies = on_circle(12 + drift, 110 + drift)
+        batch = augmenter(embeddings, labels, proxies)
+
+    axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="0.7", zorder=0))
+    for label, color in enumerate([BLUE, GREEN]):
+        real(axes, embeddings[labels == label], color, ROW)
+        real(axes, proxies[label], color, PROXY)
+        write_name(axes, proxies[label], f"class {'ab'[label]}", color)
+    for new, color in enumerate([RED, PURPLE, ORANGE, SKY]):
+        synthetic(axes, batch.embeddings[batch.labels == 2 + new], color, ROW)
+        synthetic(axes, batch.proxies[new], color, PROXY)
+        steps_ago, label = 2 * (new // 2 + 1), "ab"[new % 2]
+        write_name(axes, batch.proxies[new], f"{label}, {steps_ago} steps ago", color)
+    axes.set(xlim=(-1.7, 1.6), ylim=(-0.05, 1.45), title="MemVir: classes as they were")
+
+
 def draw(*methods: Callable[[Axes], None]) -> Figure:
     """Draw methods side by side."""
     size = 5.5 * len(methods), 4
@@ -99,6 +124,7 @@ def main(folder: Path) -> None:
     for file_name, methods in {
         "proxy_synthesis": [proxy_synthesis],
         "spherical_embedding_expansion": [spherical_embedding_expansion],
+        "mem_vir": [mem_vir],
         "methods": [proxy_synthesis, spherical_embedding_expansion],
     }.items():
         path = folder / f"{file_name}.svg"

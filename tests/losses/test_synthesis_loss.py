@@ -33,7 +33,7 @@ from pml_synthesis import (
     SyntheticBatch,
 )
 from pml_synthesis.pml import cast_like
-from reference import joined_loss, synthetic_parts
+from reference import joined_loss, real_parents, synthesize, synthetic_parts
 
 
 class Nothing(BaseAugmenter):
@@ -138,17 +138,24 @@ def test_synthetic_rows_inherit_mined_weights(case, augmenter, mine):
         case, augmenter(), x, y, case.proxies(loss)
     )
 
-    def name_also_synthetic(indices):
+    tuples = mine(y)
+    # What has no source in the batch counts like what is named most often; in ProxyNCALoss, which
+    # counts anchors alone, as an anchor.
+    counted = lmu.get_anchors(tuples) if case.name == "ProxyNCALoss" else torch.cat(tuples)
+    most = int(counted.bincount().max())
+    without = [len(y) + m for m in range(len(source)) if source[m] < 0]
+
+    def name_also_synthetic(place, indices):
         made = [len(y) + m for i in indices.tolist() for m in range(len(source)) if source[m] == i]
+        made += most * without if place == 0 else []
         return torch.cat([indices, torch.tensor(made, dtype=torch.int64)])
 
-    tuples = mine(y)
     assert len(set(torch.cat(tuples).tolist())) < len(y)
     bare = case.build_with(torch.cat([case.proxies(loss), new_proxies]))
     expected = bare(
         torch.cat([x, rows]),
         torch.cat([y, row_labels]),
-        tuple(name_also_synthetic(indices) for indices in tuples),
+        tuple(name_also_synthetic(*placed) for placed in enumerate(tuples)),
     )
     value = SynthesisLoss(loss, augmenter())(x, y, tuples)
     torch.testing.assert_close(value, expected, **CLOSE)
@@ -181,10 +188,11 @@ def test_synthetic_rows_inherit_class_weights(case, augmenter):
     loss = build_loss(case, reducer=reducers.ClassWeightedReducer(weights))
     proxies = case.proxies(loss)
     value = SynthesisLoss(loss, augmenter())(x, y)
-    rows, row_labels, new_proxies, source = synthetic_parts(case, augmenter(), x, y, proxies)
+    rows, row_labels, new_proxies, _ = synthetic_parts(case, augmenter(), x, y, proxies)
     bare = case.build_with(torch.cat([proxies, new_proxies]), reducer=reducers.DoNothingReducer())
     info = bare(torch.cat([x, rows]), torch.cat([y, row_labels]))["loss"]
-    by_row = weights[torch.cat([y, y[source]])][info["indices"]]
+    parents = real_parents(synthesize(augmenter(), x, y, proxies), y)
+    by_row = weights[torch.cat([y, parents])][info["indices"]]
     torch.testing.assert_close(value, (info["losses"] * by_row).mean(), **CLOSE)
 
 

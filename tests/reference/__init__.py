@@ -10,7 +10,7 @@ The module of a method is named like the module of its augmenter, and has
     REFUSED_BY    the proxy losses, if any, that give an error with the augmenter.
 """
 
-from .joined_loss import joined_loss, synthetic_loss, synthetic_parts
+from .joined_loss import joined_loss, real_parents, synthetic_loss, synthetic_parts
 from .methods import (
     PUBLIC_AUGMENTERS,
     build,
@@ -28,6 +28,7 @@ __all__ = [
     "has_memory",
     "joined_loss",
     "module_name",
+    "real_parents",
     "reference_of",
     "synthesize",
     "synthetic_loss",

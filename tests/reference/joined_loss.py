@@ -36,3 +36,9 @@ def synthetic_loss(case, augmenter, embeddings, labels, proxies, **options):
     rows, row_labels, new_proxies, _ = parts
     loss = case.build_with(torch.cat([proxies, new_proxies]), **options)
     return loss(rows, row_labels)
+
+
+def real_parents(batch, labels):
+    """Return the real class behind each synthetic embedding: of its source, or as it is given."""
+    sources = enumerate(batch.source.tolist())
+    return torch.stack([batch.parent[m] if i < 0 else labels[i] for m, i in sources])

@@ -32,6 +32,11 @@ from pml_synthesis.pml import LossCall, announced, current_call
 from reference import synthetic_loss, synthetic_parts
 
 WEIGHT = 0.2
+MEANS_OVER_ROWS = [
+    case
+    for case in PROXY_LOSSES
+    if case.name in ("ProxyNCALoss", "NormalizedSoftmaxLoss", "SoftTripleLoss")
+]
 
 
 def with_regularizer(case, augmenter, seed=0, dtype=torch.float64, **kwargs):
@@ -137,9 +142,16 @@ def mined_weights(indices_tuple, labels, anchors_only):
 
 
 @all_augmenters
-@pytest.mark.parametrize("name", ["ProxyNCALoss", "NormalizedSoftmaxLoss", "SoftTripleLoss"])
-def test_synthetic_rows_inherit_mined_weights(augmenter, name):
-    case = next(case for case in PROXY_LOSSES if case.name == name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        c
+        for c in PROXY_LOSSES
+        if c.name in ("ProxyNCALoss", "NormalizedSoftmaxLoss", "SoftTripleLoss")
+    ],
+    ids=lambda case: case.name,
+)
+def test_synthetic_rows_inherit_mined_weights(augmenter, case):
     x, y = draw_batch(3, batch_size=14)
     loss = with_regularizer(case, augmenter())
     terms = []
@@ -150,7 +162,9 @@ def test_synthetic_rows_inherit_mined_weights(augmenter, name):
     nothing = {"reducer": reducers.DoNothingReducer()}
     bare = case.build_with(torch.cat([case.proxies(loss), new_proxies]), **nothing)
     info = bare(rows, row_labels)["loss"]
-    weights = mined_weights(triplets(y), y, anchors_only=name == "ProxyNCALoss")[source]
+    mined = mined_weights(triplets(y), y, anchors_only=case.name == "ProxyNCALoss")
+    # One where there is no source.
+    weights = torch.cat([mined, mined.new_ones(1)])[source]
     expected = (info["losses"] * weights[info["indices"]]).mean()
     torch.testing.assert_close(terms[0], expected, **CLOSE)
 
