@@ -64,9 +64,7 @@ def test_two_sets_merge_to_the_moments_of_all(first, second, seed):
 
 def expected_correction(mean, variance, sizes, num_neighbors):
     statistics = {c: (mean[c], variance[c]) for c in range(len(sizes))}
-    return torch.stack(
-        list(corrected(statistics, dict(enumerate(sizes)), num_neighbors).values())
-    )
+    return torch.stack(list(corrected(statistics, dict(enumerate(sizes)), num_neighbors).values()))
 
 
 SIZES = {
