@@ -89,7 +89,7 @@ class IntraclassAdaptiveAugmentation(BaseAugmenter):
         ValueError: if an argument is not of this form; in a call, if labels or embeddings do not
             fit the sizes, or the strength is negative.
 
-    Source: Fu, Mao, Liu, Wang, Zha, "Intra-class Adaptive Augmentation with Neighbor Correction for
+    Source: Fu, Mao, Hu, Liu, Zhang, "Intra-class Adaptive Augmentation with Neighbor Correction for
     Deep Metric Learning", TMM 2022, arXiv 2211.16264, sections IV-A, C and D, and its released
     code, which has other deviations from the second copy on (`released_roots`), no neighbour
     correction (`num_neighbors=0`), and keeps no state.
