@@ -23,6 +23,7 @@ from benchmarks.results import paths, reading, writing
 from benchmarks.settings.schema import Run
 from benchmarks.training.assembly import Parts, Splits
 from benchmarks.training.data_parallel import take_buffers_of_rank_0
+from benchmarks.training.estimates import estimate
 from benchmarks.training.hooks import RecordingHooks
 from benchmarks.training.views import save_view
 
@@ -90,6 +91,7 @@ class _Progress:
         self.trainer.dataset = self.parts.images
         self.trainer.train(start_epoch=epoch, num_epochs=epoch)
         take_buffers_of_rank_0(self.parts.models.values())
+        estimate(self.parts)
         self.epoch = epoch
         seconds = self.trainer.clock.seconds_per_step()
         if self.hooks is not None:

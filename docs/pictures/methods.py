@@ -12,6 +12,7 @@ from matplotlib.patches import Arc, Circle, Polygon, Wedge
 from pml_synthesis import (
     EmbeddingExpansion,
     EmbeddingMixup,
+    IntraclassAdaptiveAugmentation,
     MemVir,
     ProxySynthesis,
     SphericalEmbeddingExpansion,
@@ -180,6 +181,29 @@ def draw_negatives(
         axes.plot(*ends.T, color=RED, linestyle=style, linewidth=1.5, zorder=1)
 
 
+def intraclass_adaptive_augmentation(axes: Axes) -> None:
+    """Draw a sphere from above: two classes that vary in one direction each, and copies."""
+    draws = torch.Generator().manual_seed(1)
+    labels = torch.arange(12) % 2
+    centers = torch.tensor([[-0.45, -0.3, 0.85], [0.6, 0.1, 0.8]])
+    spread = torch.tensor([[0.2, 0.02, 0.0], [0.02, 0.22, 0.0]])
+    embeddings = centers[labels] + spread[labels] * torch.randn(12, 3, generator=draws)
+    embeddings = torch.nn.functional.normalize(embeddings)
+    iaa = IntraclassAdaptiveAugmentation(2, 3, num_copies=2, num_neighbors=0, seed=0)
+    iaa.estimate(embeddings, labels)
+    batch = iaa(embeddings, labels)
+
+    axes.add_patch(Circle((0, 0), 1, fill=False, color="0.7", zorder=0))
+    for label, color in enumerate([BLUE, GREEN]):
+        real(axes, embeddings[labels == label, :2], color, ROW)
+        synthetic(axes, batch.embeddings[batch.labels == label, :2], [RED, PURPLE][label], ROW)
+    for source, copy in zip(embeddings[batch.source], batch.embeddings, strict=True):
+        axes.plot(*torch.stack([source, copy])[:, :2].T, color="0.7", linewidth=1, zorder=1)
+    axes.text(-0.45, -0.52, "class a", color=BLUE, ha="center", fontsize=12)
+    axes.text(0.72, -0.45, "class b", color=GREEN, ha="center", fontsize=12)
+    axes.set(xlim=(-1.15, 1.15), ylim=(-0.85, 0.85), title="IAA: copies that vary as their class")
+
+
 def draw(*methods: Callable[[Axes], None]) -> Figure:
     """Draw methods side by side."""
     size = 5.5 * len(methods), 4
@@ -199,6 +223,7 @@ def main(folder: Path) -> None:
         "spherical_embedding_expansion": [spherical_embedding_expansion],
         "embedding_expansion": [embedding_expansion],
         "embedding_mixup": [embedding_mixup],
+        "intraclass_adaptive_augmentation": [intraclass_adaptive_augmentation],
         "mem_vir": [mem_vir],
         "symmetrical_synthesis": [symmetrical_synthesis],
         "methods": [proxy_synthesis, spherical_embedding_expansion],

@@ -4,6 +4,7 @@ from .base_augmenter import BaseAugmenter
 from .compose import Compose
 from .embedding_expansion import EmbeddingExpansion
 from .embedding_mixup import EmbeddingMixup
+from .intraclass_adaptive_augmentation import IntraclassAdaptiveAugmentation
 from .mem_vir import MemVir
 from .proxy_synthesis import ProxySynthesis
 from .real_batch import RealBatch
@@ -16,6 +17,7 @@ __all__ = [
     "Compose",
     "EmbeddingExpansion",
     "EmbeddingMixup",
+    "IntraclassAdaptiveAugmentation",
     "MemVir",
     "ProxySynthesis",
     "RealBatch",

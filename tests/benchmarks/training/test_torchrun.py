@@ -57,6 +57,13 @@ variants:
     loss: {ProxyNCALoss: {}}
     model: {embedder: {few_glyphs.double: {module: {BatchNorm1d: {num_features: 12}}}}}
     embedding_size: 12
+  iaa:
+    loss:
+      few_glyphs.double:
+        module:
+          SynthesisLoss:
+            loss: {ContrastiveLoss: {}}
+            augmenter: {IntraclassAdaptiveAugmentation: {num_neighbors: 2}}
   # It dies in the middle of its second epoch.
   proxy_anchor+see:
     loss:
@@ -143,7 +150,7 @@ def finished(stopped) -> Path:
 
 
 @pytest.mark.parametrize(
-    "variant", ["norm_softmax", "norm_softmax+ps", "triplets", "proxy_anchor+see"]
+    "variant", ["norm_softmax", "norm_softmax+ps", "triplets", "iaa", "proxy_anchor+see"]
 )
 def test_two_processes_train_as_one(variant, finished, tmp_path):
     """The last of them was stopped, too, and went on."""
@@ -180,5 +187,5 @@ def test_statistics_of_batch_norm_are_those_of_the_first_process(finished):
 
 
 def test_only_the_first_process_writes(finished):
-    assert len(list(of_rank(0, finished).rglob("metrics.csv"))) == 5
+    assert len(list(of_rank(0, finished).rglob("metrics.csv"))) == 6
     assert list(of_rank(1, finished).rglob("*")) == []
