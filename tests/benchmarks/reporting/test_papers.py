@@ -528,15 +528,21 @@ def folds(roots, tmp_path_factory) -> list[Path]:
     return [folder / "0", folder / "1"]
 
 
+def unaligned(text: str) -> str:
+    """Return tables without the spaces that align their columns."""
+    return re.sub(" +", " ", text)
+
+
 def test_own_figures_stand_beside_the_published_ones(folds, capsys):
     main(["report", str(folds[0]), "--against-paper", "ps_cars196"])
     text = (folds[0] / "against_paper.md").read_text()
     assert text in capsys.readouterr().out
+    text = unaligned(text)
     # The t quantile of two degrees of freedom, 4.303, times 1 over the root of three.
     line = "| norm_softmax | Recall@1 | 83.08 (sd 0.21) | PS, released code, 8 runs |"
     assert f"{line} 81.0 ± 2.5 | -2.1 |" in text
     assert "| norm_softmax+ps | Recall@1 | 84.7 | PS, paper | 83.0 ± 2.5 | -1.7 |" in text
-    assert "| proxy_nca | MAP@R | 25.35 (sd 0.18) | PS, released code, 8 runs |  |  |" in text
+    assert "| proxy_nca | MAP@R | 25.35 (sd 0.18) | PS, released code, 8 runs | | |" in text
     assert "with the models of the last epoch. Mean" in text
     assert "over seeds (norm_softmax 3, norm_softmax+ps 3)" in text
 
@@ -545,7 +551,7 @@ def test_folds_are_averaged_seed_by_seed(folds, capsys):
     main(["report", *map(str, folds), "--against-paper", "ps_cars196"])
     text = (folds[1] / "against_paper.md").read_text()
     # Two seeds are in both folds: 85 and 86, whose interval is 12.71 times 0.71 over root two.
-    assert "| PS, paper | 85.5 ± 6.4 | +2.2 |" in text
+    assert "| PS, paper | 85.5 ± 6.4 | +2.2 |" in unaligned(text)
     assert (folds[0] / "against_paper.md").read_text() == text
     main(["report", *map(str, folds)])
     screen = capsys.readouterr().out
@@ -557,8 +563,8 @@ def test_own_figures_that_nobody_published_are_shown_too():
     summary = pd.DataFrame(
         {"variant": ["resnet50_proxy_anchor"], "recall_at_1": 68.0, "recall_at_1_interval": 0.5}
     )
-    line = "| resnet50_proxy_anchor | Recall@1 |  | not published | 68.0 ± 0.5 |  |"
-    assert line in table("see_cub", summary).splitlines()
+    line = "| resnet50_proxy_anchor | Recall@1 | | not published | 68.0 ± 0.5 | |"
+    assert line in unaligned(table("see_cub", summary)).splitlines()
 
 
 def test_settings_without_published_figures_are_told(folds):
