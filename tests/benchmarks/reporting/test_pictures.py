@@ -75,6 +75,22 @@ def test_a_view_is_what_the_models_make_of_training_images(
     assert (tmp_path / paths.VIEW).stat().st_size < size + 8000, "parts of tensors alone"
 
 
+MEMORY = (
+    "variants.proxy_nca+ps.loss.SynthesisLoss.augmenter="
+    "{MemVir: {batch_size: 32, num_steps: 1, step_gap: 0, warm_up_steps: 0}}"
+)
+
+
+def test_a_view_shows_what_a_memory_has_of_the_first_classes(splits, tmp_path):
+    parts = parts_of("proxy_nca+ps", splits, MEMORY)
+    parts.trainer(None).train(1, 1)
+    views.save_view(parts, tmp_path)
+    made = files.load(tmp_path / paths.VIEW)["synthetic"]
+    new = made["labels"].unique().tolist()
+    assert new == list(range(4, 4 + len(made["proxies"]))) and 0 < len(new) <= 4
+    assert (made["source"] == -1).all() and len(made["embeddings"]) == len(made["labels"])
+
+
 def test_a_run_leaves_a_view_of_the_models_that_it_keeps(splits, tmp_path):
     parts = parts_of("proxy_nca+ps", splits)
     execute(parts.run, splits, tmp_path)
