@@ -9,6 +9,7 @@ import torch
 from pytorch_metric_learning.losses import ProxyNCALoss
 
 from benchmarks.datasets import Glyphs, ImageClasses
+from pml_synthesis import BaseAugmenter, SyntheticBatch
 
 
 def few_glyphs(split: str, num_classes: int) -> ImageClasses:
@@ -43,6 +44,21 @@ class DropoutEmbedder(torch.nn.Sequential):
 
     def __init__(self, in_features: int, embedding_size: int) -> None:
         super().__init__(torch.nn.Dropout(0.2), torch.nn.Linear(in_features, embedding_size))
+
+
+class Moved(BaseAugmenter):
+    """An augmenter that learns: a copy of each embedding, moved by one vector."""
+
+    requires_proxies = False
+
+    def __init__(self, embedding_size: int) -> None:
+        super().__init__()
+        self.by = torch.nn.Parameter(torch.zeros(embedding_size))
+
+    def synthesize(self, batch, generator):
+        source = torch.arange(len(batch), device=batch.labels.device)
+        moved = batch.embeddings + self.by
+        return SyntheticBatch(moved, batch.labels, moved[:0], source, term=self.by.sum())
 
 
 class DoubleTrunk(torch.nn.Sequential):

@@ -81,8 +81,6 @@ class ResidualBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(*_convolution(inputs, outputs, stride, size=1))
-        # The block starts as its shortcut (Goyal et al., 2017).
-        nn.init.zeros_(self.residual[-1].weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [B, outputs, H', W']."""

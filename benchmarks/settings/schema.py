@@ -68,11 +68,16 @@ class Model:
 
 @dataclass
 class Optimizers:
-    """The optimisers, as objects; whatever has parameters needs one."""
+    """The optimisers, as objects; whatever has parameters needs one.
+
+    That of the `augmenter` trains the parameters of augmenters that have some; `metric_loss` the
+    others of the loss.
+    """
 
     trunk: dict[str, Any] | None = None
     embedder: dict[str, Any] | None = None
     metric_loss: dict[str, Any] | None = None
+    augmenter: dict[str, Any] | None = None
 
 
 @dataclass
@@ -85,6 +90,7 @@ class Schedulers:
     trunk: dict[str, Any] | None = None
     embedder: dict[str, Any] | None = None
     metric_loss: dict[str, Any] | None = None
+    augmenter: dict[str, Any] | None = None
     by: Step = Step.iteration
 
 

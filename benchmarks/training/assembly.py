@@ -20,6 +20,7 @@ from benchmarks.training import data_parallel
 from benchmarks.training.batches import SeededSampler
 from benchmarks.training.hooks import RecordingHooks
 from benchmarks.training.trainer import Trainer
+from pml_synthesis import BaseAugmenter
 
 # What each stream of random numbers is for. Runs with one seed start from the same models and see
 # the same batches, whatever their loss.
@@ -147,8 +148,12 @@ class Parts:
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         optimizers = {}
-        for name, module in (self.models | self.losses).items():
-            parameters = list(module.parameters())
+        of_augmenters = _parameters_of_augmenters(self.losses["metric_loss"])
+        learning = {name: list(part.parameters()) for name, part in self.models.items()}
+        of_loss = self.losses["metric_loss"].parameters()
+        learning["metric_loss"] = [p for p in of_loss if id(p) not in of_augmenters]
+        learning["augmenter"] = list(of_augmenters.values())
+        for name, parameters in learning.items():
             if parameters:
                 described = getattr(self.run.optimizers, name)
                 if described is None:
@@ -184,6 +189,12 @@ class Parts:
                 "sampler gives."
             )
         return sampler
+
+
+def _parameters_of_augmenters(loss: nn.Module) -> dict[int, nn.Parameter]:
+    """Return the parameters of the augmenters inside of a loss, by their ids."""
+    augmenters = (module for module in loss.modules() if isinstance(module, BaseAugmenter))
+    return {id(p): p for augmenter in augmenters for p in augmenter.parameters()}
 
 
 def _check_room_in_classes(run: Run, num_classes: int) -> None:

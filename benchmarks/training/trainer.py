@@ -41,6 +41,16 @@ class Trainer(MetricLossOnly):
         super().__init__(**arguments)
         self.clock = StepClock(self.data_device)
 
+    def modify_schema(self) -> None:
+        """Let augmenters with parameters have an optimiser and a scheduler of their own."""
+        for name, suffixes in (
+            ("optimizers", ["_optimizer"]),
+            ("lr_schedulers", list(self.allowed_lr_scheduler_key_suffixes.values())),
+        ):
+            of_others = self.schema[name].keys
+            known = of_others(self.schema[name], self.schema.children)
+            self.schema[name].keys = [*known, *(f"augmenter{suffix}" for suffix in suffixes)]
+
     def train(self, start_epoch: int = 1, num_epochs: int = 1) -> None:
         """Train from one epoch to another, after which nobody reads ahead any more."""
         super().train(start_epoch, num_epochs)

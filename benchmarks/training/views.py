@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 
 from benchmarks import files
 from benchmarks.evaluation.retrieval import Tester
-from benchmarks.results import folder as results
+from benchmarks.results import paths
 from benchmarks.training.assembly import Parts
 from pml_synthesis import BaseAugmenter
 from pml_synthesis.losses import proxies_of
@@ -46,7 +46,7 @@ def save_view(parts: Parts, folder: Path) -> None:
         "synthetic": _synthesize(loss, *batch),
         "cosines": proxy_cosines(embeddings[len(few) :], labels[len(few) :], proxies),
     }
-    files.save(view, folder / results.VIEW)
+    files.save(view, folder / paths.VIEW)
 
 
 def _embed(parts: Parts, rows: Tensor) -> tuple[Tensor, Tensor]:
