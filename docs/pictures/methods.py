@@ -183,13 +183,12 @@ def draw_negatives(
 
 def intraclass_adaptive_augmentation(axes: Axes) -> None:
     """Draw a sphere from above: two classes that vary in one direction each, and copies."""
-    draws = torch.Generator().manual_seed(1)
-    labels = torch.arange(12) % 2
-    centers = torch.tensor([[-0.45, -0.3, 0.85], [0.6, 0.1, 0.8]])
-    spread = torch.tensor([[0.2, 0.02, 0.0], [0.02, 0.22, 0.0]])
-    embeddings = centers[labels] + spread[labels] * torch.randn(12, 3, generator=draws)
-    embeddings = torch.nn.functional.normalize(embeddings)
-    iaa = IntraclassAdaptiveAugmentation(2, 3, num_copies=2, num_neighbors=0, seed=0)
+    a = torch.tensor([[-0.7, -0.28], [-0.45, -0.33], [-0.2, -0.26]])
+    b = torch.tensor([[0.5, -0.35], [0.45, 0.05], [0.52, 0.45]])
+    points = torch.cat([a, b])
+    heights = (1 - points.square().sum(dim=1, keepdim=True)).sqrt()
+    embeddings, labels = torch.cat([points, heights], dim=1), torch.arange(6) // 3
+    iaa = IntraclassAdaptiveAugmentation(2, 3, num_copies=3, num_neighbors=0, seed=0)
     iaa.estimate(embeddings, labels)
     batch = iaa(embeddings, labels)
 
@@ -199,8 +198,8 @@ def intraclass_adaptive_augmentation(axes: Axes) -> None:
         synthetic(axes, batch.embeddings[batch.labels == label, :2], [RED, PURPLE][label], ROW)
     for source, copy in zip(embeddings[batch.source], batch.embeddings, strict=True):
         axes.plot(*torch.stack([source, copy])[:, :2].T, color="0.7", linewidth=1, zorder=1)
-    axes.text(-0.45, -0.52, "class a", color=BLUE, ha="center", fontsize=12)
-    axes.text(0.72, -0.45, "class b", color=GREEN, ha="center", fontsize=12)
+    axes.text(-0.45, -0.55, "class a", color=BLUE, ha="center", fontsize=12)
+    axes.text(0.78, -0.3, "class b", color=GREEN, ha="center", fontsize=12)
     axes.set(xlim=(-1.15, 1.15), ylim=(-0.85, 0.85), title="IAA: copies that vary as their class")
 
 
