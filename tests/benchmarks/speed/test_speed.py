@@ -47,7 +47,6 @@ def test_research_code_recalls_what_mem_vir_recalls():
     assert sorted(zip(batch.labels.tolist(), batch.embeddings.tolist(), strict=True)) == expected
 
 
-<<<<<<< HEAD
 def test_research_code_mixes_rows_of_two_classes():
     x, y = torch.randn(6, 8), torch.arange(6) % 2
     rows, labels, weights = per_row.embedding_mixup(x, y)
@@ -64,7 +63,8 @@ def test_research_code_makes_points_of_one_class():
     assert sorted(sources.tolist()) == list(range(12))
     for made in (points, reflections):
         torch.testing.assert_close(made.norm(dim=1), torch.ones(len(made)))
-=======
+
+
 def test_research_code_moves_rows_as_far_as_their_class_varies():
     x, y = (
         10 + torch.randn(4000, 6) * torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
@@ -75,7 +75,6 @@ def test_research_code_moves_rows_as_far_as_their_class_varies():
     rows, labels = per_row.intraclass_adaptive_augmentation(x[:7], y[:7], variances * 0, 2)
     assert labels.tolist() == y[:7].tolist() * 2
     torch.testing.assert_close(rows, normalize(x[:7]).repeat(2, 1))
->>>>>>> iaa
 
 
 def test_steps_are_taken_in_turn_and_their_medians_returned():
@@ -92,15 +91,11 @@ def test_contenders_are_of_the_sizes_that_they_say():
         assert set(steps) == {"bare", "plain-big", "ours"}
         for step in steps.values():
             step()
-<<<<<<< HEAD
-    every = expansion_steps("Proxy-Anchor", size, 2), mem_vir_steps("Proxy-NCA", size, 2, 1)
-    for steps in (*every, hardened_steps(size)):
-=======
     for steps in (
         expansion_steps("Proxy-Anchor", size, 2),
         mem_vir_steps("Proxy-NCA", size, 2, 1),
         copying_steps("MultiSimilarity", size),
+        hardened_steps(size),
     ):
->>>>>>> iaa
         for step in steps.values():
             step()
