@@ -207,7 +207,7 @@ class PairEvaluation:
         """Return synthetic embeddings, with norms where the loss uses norms."""
         if getattr(self.loss.distance, "normalize_embeddings", True):
             return batch.embeddings
-        return with_source_norms(batch.embeddings, batch.source, self.inputs.embeddings)
+        return with_source_norms(batch.embeddings, batch.norm_source, self.inputs.embeddings)
 
     def _weights(
         self, everywhere: SyntheticBatch, candidates: SyntheticBatch | None
