@@ -57,6 +57,7 @@ def batch_at(place: int) -> Iterator[None]:
     finally:
         _batch.reset(token)
 
+
 PADDINGS = ("lowest", "border", "reflection")
 
 

@@ -2,6 +2,7 @@
 
 from .base_augmenter import BaseAugmenter
 from .compose import Compose
+from .densely_anchored_sampling import DenselyAnchoredSampling
 from .mem_vir import MemVir
 from .proxy_synthesis import ProxySynthesis
 from .real_batch import RealBatch
@@ -12,6 +13,7 @@ from .synthetic_batch import SyntheticBatch
 __all__ = [
     "BaseAugmenter",
     "Compose",
+    "DenselyAnchoredSampling",
     "MemVir",
     "ProxySynthesis",
     "RealBatch",
