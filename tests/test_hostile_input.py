@@ -20,8 +20,11 @@ from cases import PROXY_LOSSES
 from pml_synthesis import (
     BaseAugmenter,
     Compose,
+    EmbeddingExpansion,
+    EmbeddingMixup,
     ProxySynthesis,
     SphericalEmbeddingExpansion,
+    SymmetricalSynthesis,
     SynthesisLoss,
     SynthesisRegularizer,
     SyntheticBatch,
@@ -83,12 +86,13 @@ public = st.sampled_from(reference.PUBLIC_AUGMENTERS).map(
 augmenters = st.one_of(public, ps, see, st.tuples(ps, see).map(Compose))
 
 
-def fitted(augmenter, num_classes, dim):
-    """Build an augmenter that is told sizes anew, with those of the batch."""
+def fitted(augmenter, proxies):
+    """Build an augmenter that is told sizes anew, with those of the proxies."""
     asked = inspect.signature(type(augmenter)).parameters
     if asked.keys().isdisjoint(("num_classes", "embedding_size")):
         return augmenter
-    return reference.build(type(augmenter), num_classes, dim)
+    num_classes, *centers, dim = proxies.shape
+    return reference.build(type(augmenter), num_classes, dim, num_centers=(*centers, None)[0])
 
 
 def bare_takes(case, x, y):
@@ -114,7 +118,7 @@ def too_many_expansions(augmenter, dim):
 @given(augmenters, batches())
 def test_augmenters(augmenter, batch):
     x, y, p = batch
-    augmenter = fitted(augmenter, len(p), x.shape[1])
+    augmenter = fitted(augmenter, p)
     out_of_range = bool(((y.long() < 0) | (y.long() >= len(p))).any())
     if out_of_range or too_many_expansions(augmenter, x.shape[1]):
         with pytest.raises(ValueError, match="Expected argument `(labels|num_expansions)` to be"):
@@ -139,7 +143,7 @@ def test_augmenters(augmenter, batch):
 def test_losses_are_finite_where_the_bare_loss_with_more_classes_is(case, augmenter, data):
     dtypes, centers = [torch.float32, torch.float64], [case.centers if case.centers > 1 else None]
     x, y, p = data.draw(batches(dtypes, False, special=[0.0, 1e-30, 1e15], centers=centers))
-    augmenter = fitted(augmenter, len(p), x.shape[1])
+    augmenter = fitted(augmenter, p)
     if len(x) == 0 or too_many_expansions(augmenter, x.shape[1]):
         return
     loss = case.build(len(p), x.shape[1]).to(x.dtype)
@@ -149,6 +153,10 @@ def test_losses_are_finite_where_the_bare_loss_with_more_classes_is(case, augmen
         p = normalize(p + (p == 0), dim=-1)
     weight.data.movedim(case.class_dim, 0)[:] = p.flatten(0, -2)
     made = copy.deepcopy(augmenter)(x, y, case.proxies(loss))
+    if refuses(case, made):
+        with pytest.raises(ValueError, match="weights, which P2SGradLoss takes none of"):
+            SynthesisLoss(loss, augmenter)(x, y)
+        return
     proxies = torch.cat([case.proxies(loss), made.proxies]).detach().requires_grad_()
     rows = torch.cat([x, made.embeddings]).detach().requires_grad_()
     bare = case.build_with(proxies)(rows, torch.cat([y.long(), made.labels]))
@@ -162,6 +170,11 @@ def test_losses_are_finite_where_the_bare_loss_with_more_classes_is(case, augmen
         if all(gradient.isfinite().all() for gradient in gradients):
             for gradient in torch.autograd.grad(value, [x, weight]):
                 assert gradient.isfinite().all()
+
+
+def refuses(case, made):
+    """Tell whether a loss refuses a synthetic batch, because it takes no weights."""
+    return case.loss_class is losses.P2SGradLoss and made.weights is not None
 
 
 def takes_angles(case):
@@ -178,11 +191,14 @@ def meet(rows, proxies):
 @given(st.sampled_from(PROXY_LOSSES), augmenters, batches(out_of_range=False))
 def test_hooks_never_give_a_number_for_what_is_not_one(case, augmenter, batch):
     x, y, _ = batch
-    augmenter = fitted(augmenter, 7, x.shape[1])
+    augmenter = fitted(augmenter, case.proxies(case.build(7, x.shape[1])))
     if len(x) == 0 or too_many_expansions(augmenter, x.shape[1]):
         return
     torch.manual_seed(0)
     if not bare_takes(case, x, y):
+        return
+    made = copy.deepcopy(augmenter)(x, y, case.proxies(case.build(7, x.shape[1])))
+    if refuses(case, made):
         return
     regularizer = SynthesisRegularizer(augmenter)
     for loss in (
@@ -267,6 +283,9 @@ ARGUMENTS = {
         SphericalEmbeddingExpansion,
         lambda v: callable(v) or (number(v) and 0 <= v <= 1),
     ),
+    "num_points": (EmbeddingExpansion, lambda v: integer(v) and v >= 0),
+    "role": (SymmetricalSynthesis, lambda v: isinstance(v, str) and v in ("all", "negative")),
+    "same_class": (EmbeddingMixup, lambda v: isinstance(v, bool)),
     "augmenters": (Compose, lambda v: False),
     "start": (schedule, number),
     "end": (schedule, number),
@@ -308,7 +327,7 @@ no_tensor = anything.filter(lambda value: not isinstance(value, torch.Tensor))
 @hostile
 @given(augmenters, st.sampled_from(sorted(FIELDS)), no_tensor)
 def test_what_is_no_tensor_is_named(augmenter, name, value):
-    augmenter = fitted(augmenter, 4, 3)
+    augmenter = fitted(augmenter, TENSORS["proxies"])
     message = f"Expected argument `{name}` to be .*, but got"
     calls = [(SyntheticBatch, FIELDS)]
     may_be_missing = name == "proxies" and value is None and not augmenter.requires_proxies

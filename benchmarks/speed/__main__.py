@@ -19,11 +19,20 @@ from benchmarks.speed.contenders import (
     Size,
     batch,
     expansion_steps,
+    full_mem_vir,
+    hardened_steps,
+    mem_vir_steps,
     proxy_synthesis_step,
     proxy_synthesis_steps,
 )
 from benchmarks.speed.measure import medians, peak_memory
-from pml_synthesis import ProxySynthesis, SphericalEmbeddingExpansion
+from pml_synthesis import (
+    EmbeddingExpansion,
+    EmbeddingMixup,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SymmetricalSynthesis,
+)
 
 matplotlib.use("Agg")
 RESULTS = Path(__file__).parent / "results"
@@ -53,6 +62,10 @@ def _rows() -> Iterator[Row]:
     for loss in list(LOSSES)[4:]:
         times = medians(proxy_synthesis_steps(loss, LARGE))
         yield _row("PS step", loss, LARGE, times, "ours", "plain-big")
+    for loss in FIRST_FOUR:
+        times = medians(mem_vir_steps(loss, SMALL, num_steps=5, step_gap=10))
+        yield _row("MemVir step, N = 5", loss, SMALL, times, "ours", "plain-big")
+        yield _row("MemVir step, N = 5", loss, SMALL, times, "ours", "bare")
     yield _memory_row()
     yield from _drawing_rows()
     for size in (Size(128, 512, 98), Size(128, 512, 11_318)):
@@ -95,6 +108,9 @@ def _drawing_rows() -> Iterator[Row]:
         }
     )
     yield _row("PS augmentation", "", SMALL, times, "ours", "per-row")
+    mixup = EmbeddingMixup()
+    times = medians({"ours": lambda: mixup(x, y), "per-row": lambda: per_row.embedding_mixup(x, y)})
+    yield _row("Mixup augmentation", "", SMALL, times, "ours", "per-row")
     size = Size(180, 512, 90)
     x, y = batch(size.rows, size, size.classes)
     proxies = torch.randn(size.classes, size.dim, device=DEVICE)
@@ -106,6 +122,37 @@ def _drawing_rows() -> Iterator[Row]:
         }
     )
     yield _row("SEE augmentation, K = 8", "", size, times, "ours", "per-row")
+    mem_vir, listed = full_mem_vir(SMALL, 45, 10), per_row.MemVir(45, 10)
+    x, y = batch(SMALL.rows, SMALL, SMALL.classes)
+    proxies, x = torch.randn(SMALL.classes, SMALL.dim, device=DEVICE), x.detach()
+    for _ in range(mem_vir.num_slots):
+        listed(x, y, proxies)
+    times = medians(
+        {"ours": lambda: mem_vir(x, y, proxies), "per-row": lambda: listed(x, y, proxies)}
+    )
+    yield _row("MemVir augmentation, N = 45", "", SMALL, times, "ours", "per-row")
+    yield from _negative_rows()
+
+
+def _negative_rows() -> Iterator[Row]:
+    size = Size(128, 512, 32)
+    x, y = batch(size.rows, size, size.classes)
+    x, expansion, symmetrical = x.detach(), EmbeddingExpansion(2), SymmetricalSynthesis()
+    made = {
+        "Embedding Expansion augmentation, n = 2": {
+            "ours": lambda: expansion(x, y),
+            "per-row": lambda: per_row.embedding_expansion(x, y, 2),
+        },
+        "Symmetrical Synthesis augmentation": {
+            "ours": lambda: symmetrical(x, y),
+            "per-row": lambda: per_row.symmetrical_synthesis(x, y),
+        },
+    }
+    for what, steps in made.items():
+        yield _row(what, "", size, medians(steps), "ours", "per-row")
+    times = medians(hardened_steps(size))
+    for against in ("bare", "joined"):
+        yield _row("Embedding Expansion step, n = 2", "Triplet", size, times, "ours", against)
 
 
 def _curves() -> Iterator[Row]:

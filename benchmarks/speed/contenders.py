@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from pytorch_metric_learning import losses
+from pytorch_metric_learning import losses, miners
 from torch import Tensor, nn
 
 from benchmarks.speed.measure import Step
 from pml_synthesis import (
+    EmbeddingExpansion,
+    MemVir,
     ProxySynthesis,
     SphericalEmbeddingExpansion,
     SynthesisLoss,
@@ -94,3 +96,39 @@ def expansion_steps(loss: str, size: Size, num_expansions: int) -> dict[str, Ste
         second()
 
     return {"bare on both": both, "ours": step(ours, *rows)}
+
+
+def full_mem_vir(size: Size, num_steps: int, step_gap: int) -> MemVir:
+    """Return an augmenter whose memory is full."""
+    made = MemVir(size.classes, size.dim, size.rows, num_steps, step_gap, warm_up_steps=0)
+    made.to(DEVICE)
+    (x, y), proxies = batch(size.rows, size, size.classes), torch.randn(size.classes, size.dim)
+    for _ in range(made.num_slots):
+        made(x.detach(), y, proxies.to(DEVICE))
+    return made
+
+
+def mem_vir_steps(loss: str, size: Size, num_steps: int, step_gap: int) -> dict[str, Step]:
+    """Return the contenders of a step with MemVir, its memory full: bare, plain-big and ours."""
+    times = num_steps + 1
+    ours = SynthesisLoss(build(loss, size.classes, size), full_mem_vir(size, num_steps, step_gap))
+    big = build(loss, times * size.classes, size)
+    return {
+        "bare": step(build(loss, size.classes, size), *batch(size.rows, size, size.classes)),
+        "plain-big": step(big, *batch(times * size.rows, size, times * size.classes)),
+        "ours": step(ours, *batch(size.rows, size, size.classes)),
+    }
+
+
+def hardened_steps(size: Size) -> dict[str, Step]:
+    """Return batch-hard triplets of the batch, of three batches at once, and ours with two points
+    on each chord, which are as many."""
+    triplets, miner = losses.TripletMarginLoss(margin=0.2), miners.BatchHardMiner()
+    ours = SynthesisLoss(triplets, EmbeddingExpansion(2), miner=miner)
+    plain = SynthesisLoss(triplets, None, miner=miner)
+    rows = batch(size.rows, size, size.classes)
+    return {
+        "bare": step(plain, *rows),
+        "joined": step(plain, *batch(3 * size.rows, size, size.classes)),
+        "ours": step(ours, *rows),
+    }

@@ -1,4 +1,4 @@
-"""Both methods in the manner of research code, with Python loops over rows."""
+"""Methods in the manner of research code, with Python loops over rows."""
 
 import torch
 from torch import Tensor
@@ -56,3 +56,84 @@ def spherical_embedding_expansion(
                 point = point + radius * share * direction
             points.append(point)
     return torch.stack(points)
+
+
+class MemVir:
+    """Keep a list of steps, and go through the rows of those that are recalled."""
+
+    def __init__(self, num_steps: int, step_gap: int) -> None:
+        self.num_steps = num_steps
+        self.period = step_gap + 1
+        self.steps: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def __call__(
+        self, embeddings: Tensor, labels: Tensor, proxies: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rows, labels and proxies of earlier steps, and remember this one."""
+        rows, new_labels, classes = [embeddings[:0]], [], [proxies[:0]]
+        for k in range(1, self.num_steps + 1):
+            if k * self.period > len(self.steps):
+                break
+            old_rows, old_labels, old_proxies = self.steps[-k * self.period]
+            for row, label in zip(old_rows, old_labels.tolist(), strict=True):
+                rows.append(row[None])
+                new_labels.append(label + k * len(proxies))
+            classes += [proxy[None] for proxy in old_proxies]
+        self.steps.append((embeddings.detach().clone(), labels, proxies.detach().clone()))
+        if len(self.steps) > self.num_steps * self.period:
+            self.steps.pop(0)
+        return torch.cat(rows), torch.tensor(new_labels, device=labels.device), torch.cat(classes)
+
+
+def embedding_mixup(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mix each row with a row of another class; rows, labels and weights, twice for two labels."""
+    y = labels.tolist()
+    weight = float(torch.distributions.Beta(2.0, 2.0).sample())
+    x = normalize(embeddings)
+    rows, first, second = [], [], []
+    for row in range(len(y)):
+        others = [other for other in range(len(y)) if y[other] != y[row]]
+        partner = others[int(torch.randint(len(others), ()))]
+        rows.append(normalize(weight * x[row] + (1 - weight) * x[partner], dim=0))
+        first.append(y[row])
+        second.append(y[partner])
+    shares = torch.tensor([weight] * len(y) + [1 - weight] * len(y), device=x.device)
+    soft_labels = torch.tensor(first + second, device=x.device)
+    return torch.stack(rows * 2), soft_labels, shares
+
+
+def embedding_expansion(
+    embeddings: Tensor, labels: Tensor, num_points: int
+) -> tuple[Tensor, Tensor]:
+    """Divide the chords between random neighbours of each class; points, their sources."""
+    x = normalize(embeddings)
+    points, sources = [], []
+    for row, other in _neighbours(labels):
+        for k in range(1, num_points + 1):
+            share = k / (num_points + 1)
+            points.append(normalize((1 - share) * x[row] + share * x[other], dim=0))
+            sources.append(row)
+    return torch.stack(points), torch.tensor(sources, device=labels.device)
+
+
+def symmetrical_synthesis(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Reflect each embedding about a random neighbour of its class; reflections, their sources."""
+    x = normalize(embeddings)
+    rows, sources = [], []
+    for row, axis in _neighbours(labels):
+        rows.append(2 * (x[row] @ x[axis]) * x[axis] - x[row])
+        sources.append(row)
+    return torch.stack(rows), torch.tensor(sources, device=labels.device)
+
+
+def _neighbours(labels: Tensor) -> list[tuple[int, int]]:
+    """Match the members of each class two by two, in a random order."""
+    members: dict[int, list[int]] = {}
+    y = labels.tolist()
+    for row in torch.randperm(len(y)).tolist():
+        members.setdefault(y[row], []).append(row)
+    pairs = []
+    for rows in members.values():
+        for first, second in zip(rows[::2], rows[1::2], strict=False):
+            pairs += [(first, second), (second, first)]
+    return pairs

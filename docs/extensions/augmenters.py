@@ -76,7 +76,7 @@ def _facts(augmenter: Augmenter) -> list[str]:
         "proxy losses" if made.requires_proxies else "proxy and pair losses",
         "yes" if batch.num_new_classes else "no",
         reached or "nothing by default",
-        "yes" if any(True for _ in made.buffers()) else "no",
+        "yes" if reference.has_memory(made) else "no",
     ]
 
 

@@ -163,7 +163,9 @@ def _form(binding: ProxyBinding) -> str:
 def _build_augmenter(augmenter: type[BaseAugmenter], loss_class: type) -> BaseAugmenter:
     known = loss_class in PROXY_LOSSES
     proxies = proxies_of(_build(loss_class)) if known else torch.randn(C, D)
-    return reference.fill_memory(reference.build(augmenter, C, D), [(*_batch(), proxies)] * 3)
+    centers = proxies.shape[1] if proxies.ndim == 3 else None
+    made = reference.build(augmenter, C, D, num_centers=centers)
+    return reference.fill_memory(made, [(*_batch(), proxies)] * 3)
 
 
 def _failure(build: Callable[[], Any]) -> str:

@@ -3,6 +3,8 @@
 from .base_augmenter import BaseAugmenter
 from .compose import Compose
 from .densely_anchored_sampling import DenselyAnchoredSampling
+from .embedding_expansion import EmbeddingExpansion
+from .embedding_mixup import EmbeddingMixup
 from .mem_vir import MemVir
 from .proxy_synthesis import ProxySynthesis
 from .real_batch import RealBatch
@@ -14,6 +16,8 @@ __all__ = [
     "BaseAugmenter",
     "Compose",
     "DenselyAnchoredSampling",
+    "EmbeddingExpansion",
+    "EmbeddingMixup",
     "MemVir",
     "ProxySynthesis",
     "RealBatch",

@@ -4,7 +4,15 @@ import torch
 from torch.nn.functional import normalize
 
 from benchmarks.speed import per_row
-from benchmarks.speed.contenders import LOSSES, Size, expansion_steps, proxy_synthesis_steps
+from benchmarks.speed.contenders import (
+    LOSSES,
+    Size,
+    expansion_steps,
+    full_mem_vir,
+    hardened_steps,
+    mem_vir_steps,
+    proxy_synthesis_steps,
+)
 from benchmarks.speed.measure import medians
 
 
@@ -26,6 +34,36 @@ def test_research_code_keeps_the_cosine_to_the_proxy():
     torch.testing.assert_close(cosines, expected, rtol=0, atol=1e-5)
 
 
+def test_research_code_recalls_what_mem_vir_recalls():
+    size = Size(6, 8, 5)
+    ours, listed = full_mem_vir(size, 2, 1), per_row.MemVir(2, 1)
+    for _ in range(8):
+        given = torch.randn(6, 8), torch.arange(6) % 5, torch.randn(5, 8)
+        rows, labels, proxies = listed(*given)
+        batch = ours(*given)
+    assert torch.equal(batch.proxies, proxies)
+    expected = sorted(zip(labels.tolist(), rows.tolist(), strict=True))
+    assert sorted(zip(batch.labels.tolist(), batch.embeddings.tolist(), strict=True)) == expected
+
+
+def test_research_code_mixes_rows_of_two_classes():
+    x, y = torch.randn(6, 8), torch.arange(6) % 2
+    rows, labels, weights = per_row.embedding_mixup(x, y)
+    assert torch.equal(rows[:6], rows[6:]) and torch.equal(labels[:6], y)
+    assert (labels[:6] != labels[6:]).all()
+    torch.testing.assert_close(weights[:6] + weights[6:], torch.ones(6))
+
+
+def test_research_code_makes_points_of_one_class():
+    x, y = torch.randn(12, 6), torch.arange(12) % 3
+    points, sources = per_row.embedding_expansion(x, y, 2)
+    assert points.shape == (24, 6) and sources.bincount().tolist() == [2] * 12
+    reflections, sources = per_row.symmetrical_synthesis(x, y)
+    assert sorted(sources.tolist()) == list(range(12))
+    for made in (points, reflections):
+        torch.testing.assert_close(made.norm(dim=1), torch.ones(len(made)))
+
+
 def test_steps_are_taken_in_turn_and_their_medians_returned():
     calls = []
     times = medians({name: lambda name=name: calls.append(name) for name in "ab"}, 1, most=7)
@@ -40,5 +78,7 @@ def test_contenders_are_of_the_sizes_that_they_say():
         assert set(steps) == {"bare", "plain-big", "ours"}
         for step in steps.values():
             step()
-    for step in expansion_steps("Proxy-Anchor", size, 2).values():
-        step()
+    every = expansion_steps("Proxy-Anchor", size, 2), mem_vir_steps("Proxy-NCA", size, 2, 1)
+    for steps in (*every, hardened_steps(size)):
+        for step in steps.values():
+            step()
