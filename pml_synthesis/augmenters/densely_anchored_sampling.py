@@ -139,7 +139,7 @@ class DenselyAnchoredSampling(BaseAugmenter):
 
         ages = torch.randint(2**62, shape, generator=generator).to(embeddings.device)
         ages = ages % memory.num_differences[grouped.place].clamp_min(1)
-        shifts = memory.differences[grouped.place, self.bank_size - 1 - ages].to(embeddings.dtype)
+        shifts = memory.differences[grouped.place, self.bank_size - 1 - ages]
 
         moved = scale * embeddings + self.shift * shifts
         copies = unit(moved) if self.normalize else moved
@@ -160,7 +160,8 @@ class DenselyAnchoredSampling(BaseAugmenter):
         # The generator of this step: the order of the embeddings is to be that of synthesize.
         grouped = _Grouped.of(batch, self._generator())
         for name, values in self._with(grouped)._asdict().items():
-            getattr(self, name)[grouped.classes] = values
+            memory = getattr(self, name)
+            memory[grouped.classes] = values.to(memory.dtype)
 
     def _with(self, grouped: _Grouped) -> _Memory:
         """Return the memory of the classes of a batch, with what the batch adds to it."""
@@ -170,16 +171,21 @@ class DenselyAnchoredSampling(BaseAugmenter):
         one = counts.new_ones(()).expand_as(channels)
         counts = counts.index_put((grouped.place.unsqueeze(1), channels), one, accumulate=True)
 
-        bank, number = self.differences[classes], self.num_differences[classes]
-        first, second, added = newest_pairs(
-            grouped.sizes, grouped.kinds(bank.dtype), self.bank_size
-        )
-        newest = (embeddings[first] - embeddings[second]).to(bank.dtype)
+        first, second, added = newest_pairs(grouped.sizes, self._kinds(grouped), self.bank_size)
+        newest = embeddings[first] - embeddings[second]
+        bank, number = self.differences[classes].to(newest.dtype), self.num_differences[classes]
         moved_from = torch.arange(self.bank_size, device=bank.device) + added.unsqueeze(1)
         is_old = moved_from < self.bank_size
         old = bank.take_along_dim(moved_from.clamp_max(self.bank_size - 1).unsqueeze(2), dim=1)
         bank = torch.where(is_old.unsqueeze(2), old, newest)
         return _Memory(counts, bank, (number + added).clamp_max(self.bank_size))
+
+    def _kinds(self, grouped: _Grouped) -> Tensor:
+        """Return a number for equal embeddings of a class, -1 where a difference may not be finite
+        in the memory, [B]."""
+        half = torch.finfo(self.differences.dtype).max / 2
+        usable = (grouped.embeddings.abs() < half).all(dim=1)
+        return torch.where(usable, grouped.twins, -1)
 
     def _record(self, copies: Tensor, embeddings: Tensor, mean_differences: float) -> None:
         cosines = cosine_similarity(copies.detach(), embeddings.detach(), dim=2)
@@ -260,12 +266,6 @@ class _Grouped(NamedTuple):
         return cls(
             order[shuffle], embeddings[shuffle], twins[shuffle], classes.to(device), place, sizes
         )
-
-    def kinds(self, dtype: torch.dtype) -> Tensor:
-        """Return the twins, and -1 where differences would not be finite in a dtype, [B]."""
-        half = torch.finfo(dtype).max / 2
-        usable = (self.embeddings.abs() < half).all(dim=1)
-        return torch.where(usable, self.twins, -1)
 
 
 def newest_pairs(sizes: Tensor, kinds: Tensor, num_pairs: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -80,7 +80,7 @@ def remember(counts, banks, das, embeddings, labels, order):
     for label in labels.unique().tolist():
         members = [row for row in order if labels[row] == label]
         new = [x[a] - x[b] for a in members for b in members]
-        new = [difference.to(das.differences) for difference in new if difference.any()]
+        new = [difference for difference in new if difference.any()]
         banks[label] = (banks[label] + new)[-das.bank_size :]
 
 
