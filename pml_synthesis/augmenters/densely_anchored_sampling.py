@@ -133,15 +133,17 @@ class DenselyAnchoredSampling(BaseAugmenter):
         draws = torch.rand(*shape, self.num_channels, dtype=torch.float64, generator=generator)
         low, high = self.scale_range
         factors = (low + (high - low) * draws).to(embeddings.dtype).to(embeddings.device)
-        channels = _largest(memory.channel_counts, self.num_channels)[grouped.place]
+        channels = memory.channel_counts.argsort(dim=1, descending=True, stable=True)
+        channels = channels[:, : self.num_channels][grouped.place]
         scale = torch.ones_like(embeddings).expand(self.num_copies, -1, -1)
         scale = scale.scatter(2, channels.expand_as(factors), factors)
 
         ages = torch.randint(2**62, shape, generator=generator).to(embeddings.device)
         ages = ages % memory.num_differences[grouped.place].clamp_min(1)
-        shifts = memory.differences[grouped.place, self.bank_size - 1 - ages]
+        rows = (grouped.place + 1) * self.bank_size - 1 - ages
+        shifts = memory.differences.flatten(0, 1).index_select(0, rows.flatten())
 
-        moved = scale * embeddings + self.shift * shifts
+        moved = scale * embeddings + self.shift * shifts.view_as(scale)
         copies = unit(moved) if self.normalize else moved
         if self.collect_stats and len(batch):
             number = memory.num_differences[grouped.place].double().mean().item()
@@ -165,20 +167,28 @@ class DenselyAnchoredSampling(BaseAugmenter):
 
     def _with(self, grouped: _Grouped) -> _Memory:
         """Return the memory of the classes of a batch, with what the batch adds to it."""
-        classes, embeddings = grouped.classes, grouped.embeddings
-        channels = _largest(embeddings, self.num_channels)
+        classes, embeddings, size = grouped.classes, grouped.embeddings, self.bank_size
         counts = self.channel_counts[classes]
-        one = counts.new_ones(()).expand_as(channels)
-        counts = counts.index_put((grouped.place.unsqueeze(1), channels), one, accumulate=True)
+        largest = _is_largest(embeddings, self.num_channels).to(counts.dtype)
+        counts = counts.index_add(0, grouped.place, largest)
 
-        first, second, added = newest_pairs(grouped.sizes, self._kinds(grouped), self.bank_size)
-        newest = embeddings[first] - embeddings[second]
-        bank, number = self.differences[classes].to(newest.dtype), self.num_differences[classes]
-        moved_from = torch.arange(self.bank_size, device=bank.device) + added.unsqueeze(1)
-        is_old = moved_from < self.bank_size
-        old = bank.take_along_dim(moved_from.clamp_max(self.bank_size - 1).unsqueeze(2), dim=1)
-        bank = torch.where(is_old.unsqueeze(2), old, newest)
-        return _Memory(counts, bank, (number + added).clamp_max(self.bank_size))
+        # At most so many differences are new, for each class of the batch.
+        most = min(size, max([1, *(grouped.sizes * (grouped.sizes - 1)).tolist()]))
+        first, second, added = newest_pairs(grouped.sizes, self._kinds(grouped), most)
+        newest = embeddings.index_select(0, first.flatten())
+        newest = (newest - embeddings.index_select(0, second.flatten())).view(
+            *first.shape, self.embedding_size
+        )
+
+        slot = torch.arange(size, device=added.device)
+        moved_from = (slot + added.unsqueeze(1)).clamp_max(size - 1)
+        rows = (classes.unsqueeze(1) * size + moved_from).flatten()
+        bank = self.differences.flatten(0, 1).index_select(0, rows).to(newest.dtype)
+        bank = bank.view(len(classes), size, self.embedding_size)
+        is_new = (slot >= size - added.unsqueeze(1))[:, size - most :].unsqueeze(2)
+        bank[:, size - most :] = torch.where(is_new, newest, bank[:, size - most :])
+        number = self.num_differences[classes]
+        return _Memory(counts, bank, (number + added).clamp_max(size))
 
     def _kinds(self, grouped: _Grouped) -> Tensor:
         """Return a number for equal embeddings of a class, -1 where a difference may not be finite
@@ -316,9 +326,12 @@ def newest_pairs(sizes: Tensor, kinds: Tensor, num_pairs: int) -> tuple[Tensor, 
     return first[table], second[table], number
 
 
-def _largest(values: Tensor, number: int) -> Tensor:
-    """Return the indices of the largest values of each row; of equal ones the first."""
-    return values.argsort(dim=1, descending=True, stable=True)[:, :number]
+def _is_largest(values: Tensor, number: int) -> Tensor:
+    """Tell which values are the largest of their rows; of equal ones the first are."""
+    least = values.topk(number).values[:, -1:]
+    larger, equal = values > least, values == least
+    missing = number - larger.sum(dim=1, keepdim=True)
+    return larger | (equal & (equal.cumsum(dim=1) <= missing))
 
 
 def _is_range(value: Any) -> bool:
