@@ -30,6 +30,7 @@ from benchmarks.speed.contenders import (
 )
 from benchmarks.speed.measure import medians, peak_memory
 from pml_synthesis import (
+    DenselyAnchoredSampling,
     EmbeddingExpansion,
     EmbeddingMixup,
     ProxySynthesis,
@@ -148,6 +149,21 @@ def _drawing_rows() -> Iterator[Row]:
     )
     yield _row("IAA augmentation, M = 3", "", SMALL, times, "ours", "per-row")
     yield from _negative_rows()
+    yield _sampling_row()
+
+
+def _sampling_row() -> Row:
+    """Two embeddings of each class, as in the release, and a full bank."""
+    size = Size(128, 512, 64)
+    x, y = batch(size.rows, size, size.classes)
+    x = x.detach()
+    das = DenselyAnchoredSampling(size.classes, size.dim).to(DEVICE)
+    listed = per_row.DenselyAnchoredSampling()
+    for _ in range(5):
+        das(x, y)
+        listed(x, y)
+    times = medians({"ours": lambda: das(x, y), "per-row": lambda: listed(x, y)})
+    return _row("DAS augmentation, T = 3", "", size, times, "ours", "per-row")
 
 
 def _negative_rows() -> Iterator[Row]:

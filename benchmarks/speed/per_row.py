@@ -160,3 +160,36 @@ def class_variances(embeddings: Tensor, labels: Tensor, num_classes: int) -> Ten
         if len(members):
             variances[label] = (members - members.mean(dim=0)).square().mean(dim=0)
     return variances
+
+
+class DenselyAnchoredSampling:
+    """Count channels in lists and keep a list of differences of each class."""
+
+    def __init__(self, num_copies: int = 3, num_channels: int = 4, bank_size: int = 10) -> None:
+        self.num_copies = num_copies
+        self.num_channels = num_channels
+        self.bank_size = bank_size
+        self.counts: dict[int, list[int]] = {}
+        self.banks: dict[int, list[Tensor]] = {}
+
+    def __call__(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scaled and shifted copies of the rows, and their labels."""
+        y = labels.tolist()
+        for row, label in zip(embeddings, y, strict=True):
+            counts = self.counts.setdefault(label, [0] * len(row))
+            for channel in row.topk(self.num_channels).indices.tolist():
+                counts[channel] += 1
+        for label in set(y):
+            members = embeddings[labels == label]
+            new = [a - b for a in members for b in members if (a != b).any()]
+            self.banks[label] = (self.banks.get(label, []) + new)[-self.bank_size :]
+        copies = []
+        for _ in range(self.num_copies):
+            for row, label in zip(embeddings, y, strict=True):
+                channels = torch.tensor(self.counts[label]).topk(self.num_channels).indices
+                copy = row.clone()
+                copy[channels] *= 0.99 + 0.02 * torch.rand(self.num_channels)
+                if bank := self.banks[label]:
+                    copy += 0.01 * bank[int(torch.randint(len(bank), ()))]
+                copies.append(normalize(copy, dim=0))
+        return torch.stack(copies), labels.repeat(self.num_copies)

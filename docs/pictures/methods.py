@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Arc, Circle, Polygon, Wedge
 
 from pml_synthesis import (
+    DenselyAnchoredSampling,
     EmbeddingExpansion,
     EmbeddingMixup,
     IntraclassAdaptiveAugmentation,
@@ -203,6 +204,26 @@ def intraclass_adaptive_augmentation(axes: Axes) -> None:
     axes.set(xlim=(-1.15, 1.15), ylim=(-0.85, 0.85), title="IAA: copies that vary as their class")
 
 
+def densely_anchored_sampling(axes: Axes) -> None:
+    """Draw two classes on the circle, copies of their embeddings, and their differences."""
+    embeddings, labels = on_circle(25, 55, 115, 155), torch.tensor([0, 0, 1, 1])
+    # Far more than the released settings, with which copies and sources look the same.
+    far = {"num_copies": 5, "num_channels": 1, "scale_range": (0.8, 1.25), "shift": 0.3}
+    batch = DenselyAnchoredSampling(2, 2, **far, seed=2)(embeddings, labels)
+
+    axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="0.7", zorder=0))
+    for label, color in enumerate([BLUE, GREEN]):
+        own, made = embeddings[labels == label], batch.embeddings[batch.labels == label]
+        axes.annotate(
+            "", own[0].tolist(), own[1].tolist(), arrowprops={"arrowstyle": "<->", "color": color}
+        )
+        synthetic(axes, made, color, ROW)
+        real(axes, own, color, ROW)
+        middle = own.mean(dim=0)
+        write_name(axes, middle / middle.norm(), f"class {'ab'[label]}", color)
+    axes.set(xlim=(-1.5, 1.5), ylim=(-0.05, 1.4), title="DAS: copies, scaled and shifted")
+
+
 def draw(*methods: Callable[[Axes], None]) -> Figure:
     """Draw methods side by side."""
     size = 5.5 * len(methods), 4
@@ -220,6 +241,7 @@ def main(folder: Path) -> None:
     for file_name, methods in {
         "proxy_synthesis": [proxy_synthesis],
         "spherical_embedding_expansion": [spherical_embedding_expansion],
+        "densely_anchored_sampling": [densely_anchored_sampling],
         "embedding_expansion": [embedding_expansion],
         "embedding_mixup": [embedding_mixup],
         "intraclass_adaptive_augmentation": [intraclass_adaptive_augmentation],

@@ -2,6 +2,7 @@
 
 from .base_augmenter import BaseAugmenter
 from .compose import Compose
+from .densely_anchored_sampling import DenselyAnchoredSampling
 from .embedding_expansion import EmbeddingExpansion
 from .embedding_mixup import EmbeddingMixup
 from .intraclass_adaptive_augmentation import IntraclassAdaptiveAugmentation
@@ -15,6 +16,7 @@ from .synthetic_batch import SyntheticBatch
 __all__ = [
     "BaseAugmenter",
     "Compose",
+    "DenselyAnchoredSampling",
     "EmbeddingExpansion",
     "EmbeddingMixup",
     "IntraclassAdaptiveAugmentation",

@@ -45,7 +45,7 @@ class SyntheticBatch:
 
     Args:
         embeddings: the synthetic embeddings, [M, D]. Where a loss uses norms, one that has a source
-            is given the norm of its source.
+            is given the norm of its source, unless `keeps_norms`.
         labels: int64, [M]; y < C is a real class, C + i the i-th new one.
         proxies: the proxies of the E new classes, [E, D], or [E, K, D] where a class has K centres.
             E may be 0.
@@ -66,6 +66,7 @@ class SyntheticBatch:
             :class:`~pml_synthesis.SynthesisLoss` is multiplied by the number of all embeddings (the
             sum of their weights) over that of the counted ones, unless its reducer sums: the real
             embeddings keep the share that they have without these. For proxy losses.
+        keeps_norms: whether they keep their own norms where a loss uses norms.
         partner: int64, [M]: for a candidate that is mixed from two real embeddings of different
             classes, the one that is not its source; -1 for others, the default. A pair loss
             compares it with embeddings of these two classes alone, and not with the two themselves.
@@ -92,6 +93,7 @@ class SyntheticBatch:
     term: Tensor | None = None
     role: Role = "all"
     counted: bool = True
+    keeps_norms: bool = False
     partner: Tensor | None = None
     row_mixture: Mixture | None = None
     class_mixture: Mixture | None = None
@@ -136,6 +138,17 @@ class SyntheticBatch:
     def parts(self) -> tuple[SyntheticBatch, ...]:
         """The batches that this one was put together from, or itself."""
         return self._parts or (self,)
+
+    @property
+    def norm_source(self) -> Tensor:
+        """The real embedding whose norm each one is given where a loss uses norms, [M]; -1 where it
+        keeps its own."""
+        return torch.cat(
+            [
+                torch.full_like(part.source, -1) if part.keeps_norms else part.source
+                for part in self.parts
+            ]
+        )
 
     def of_role(self, role: Role) -> SyntheticBatch | None:
         """Return the parts of a role that have embeddings as one batch, or None."""

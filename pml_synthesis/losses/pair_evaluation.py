@@ -231,7 +231,7 @@ class PairEvaluation:
         distance = self.loss.distance if distance is None else distance
         if getattr(distance, "normalize_embeddings", True):
             return batch.embeddings
-        return with_source_norms(batch.embeddings, batch.source, self.inputs.embeddings)
+        return with_source_norms(batch.embeddings, batch.norm_source, self.inputs.embeddings)
 
     def _weights(
         self, everywhere: SyntheticBatch, candidates: SyntheticBatch | None

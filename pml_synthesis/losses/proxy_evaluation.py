@@ -235,7 +235,7 @@ class ProxyEvaluation:
         normalizes = getattr(self.loss.distance, "normalize_embeddings", True)
         if normalizes and not self.binding.uses_norms:
             return rows, proxies
-        rows = with_source_norms(rows, batch.source, self.inputs.embeddings)
+        rows = with_source_norms(rows, batch.norm_source, self.inputs.embeddings)
         if batch.num_new_classes:
             norm = torch.linalg.vector_norm(self.proxies, dim=-1).mean()
             proxies = unit(proxies) * norm.to(proxies)

@@ -250,6 +250,23 @@ def test_only_directions_of_synthetic_rows_count_where_norms_do():
             )
 
 
+class OwnNorms(Doubled):
+    """Makes rows whose own norms count."""
+
+    def synthesize(self, batch, generator):
+        return replace(super().synthesize(batch, generator), keeps_norms=True)
+
+
+@all_losses
+def test_rows_may_keep_their_norms(case):
+    (x, y), loss = draw_batch(0), build_loss(case)
+    value = SynthesisLoss(loss, Compose([OwnNorms(), Doubled()]))(x, y)
+    rows = torch.cat([x, -2 * x, -x])
+    expected = case.build_with(case.proxies(loss))(rows, y.repeat(3))
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x])
+
+
 class ClassesAlone(BaseAugmenter):
     """Makes one class and no rows: one more negative for each real row."""
 

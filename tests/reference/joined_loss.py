@@ -19,8 +19,9 @@ def synthetic_batch(case, augmenter, embeddings, labels, proxies):
     if not case.uses_norms:
         return batch
     rows = batch.embeddings
-    # What has no source in the batch keeps its own norm.
-    given = [rows[m] if i < 0 else embeddings[i] for m, i in enumerate(batch.source)]
+    # What has no source in the batch keeps its own norm, and what says so.
+    own = batch.keeps_norms
+    given = [rows[m] if i < 0 or own else embeddings[i] for m, i in enumerate(batch.source)]
     norms = torch.stack([torch.linalg.vector_norm(vector) for vector in given])
     if not rows.requires_grad:
         norms = norms.detach()

@@ -77,6 +77,17 @@ def test_research_code_moves_rows_as_far_as_their_class_varies():
     torch.testing.assert_close(rows, normalize(x[:7]).repeat(2, 1))
 
 
+def test_research_code_shifts_copies_within_their_classes():
+    x, y = normalize(torch.randn(6, 8), dim=1), torch.arange(6) % 3
+    listed = per_row.DenselyAnchoredSampling(num_copies=2, bank_size=3)
+    for step in (1, 2):
+        copies, labels = listed(x, y)
+        assert torch.equal(labels, y.repeat(2))
+        assert {len(bank) for bank in listed.banks.values()} == {min(2 * step, 3)}
+        assert {sum(counts) for counts in listed.counts.values()} == {step * 2 * 4}
+    assert ((copies * x.repeat(2, 1)).sum(dim=1) > 0.999).all()
+
+
 def test_steps_are_taken_in_turn_and_their_medians_returned():
     calls = []
     times = medians({name: lambda name=name: calls.append(name) for name in "ab"}, 1, most=7)
