@@ -72,7 +72,8 @@ def _synthesize(
         return None
     made = copy.deepcopy(augmenters[0]).cpu().eval()(embeddings, labels, proxies)
     # An augmenter with a memory makes something of other classes, too.
-    shown = made.parent_labels(labels, len(proxies)) < CLASSES
+    parents = made.parent_labels(labels, len(proxies))
+    shown = parents < CLASSES
     new = made.labels[shown & (made.labels >= len(proxies))].unique()
     place = CLASSES + torch.searchsorted(new, made.labels[shown])
     return {
@@ -80,4 +81,5 @@ def _synthesize(
         "labels": torch.where(made.labels[shown] < len(proxies), made.labels[shown], place),
         "proxies": made.proxies[new - len(proxies)],
         "source": made.source[shown],
+        "parent": parents[shown],
     }

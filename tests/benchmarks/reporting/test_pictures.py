@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib import pyplot
 
 import benchmarks
 from benchmarks import files
@@ -17,8 +18,9 @@ from benchmarks.training import views
 from benchmarks.training.assembly import Parts, Splits
 from benchmarks.training.run import execute
 from few_glyphs import patterns
+from pml_synthesis import SyntheticBatch
 from pml_synthesis.losses import proxies_of
-from pml_synthesis.visualize import proxy_cosines
+from pml_synthesis.visualize import plot_synthesis, proxy_cosines
 
 CONFIG = Path(benchmarks.__file__).parent / "configs" / "glyphs.yaml"
 BRIEF = ("epochs=1", "iterations_per_epoch=2", "batch_size=32", "seeds=[0]")
@@ -89,6 +91,10 @@ def test_a_view_shows_what_a_memory_has_of_the_first_classes(splits, tmp_path):
     new = made["labels"].unique().tolist()
     assert new == list(range(4, 4 + len(made["proxies"]))) and 0 < len(new) <= 4
     assert (made["source"] == -1).all() and len(made["embeddings"]) == len(made["labels"])
+    _, labels, proxies = files.load(tmp_path / paths.VIEW)["batch"]
+    axes = plot_synthesis(torch.randn(len(labels), 64), labels, proxies, SyntheticBatch(**made))
+    assert len(axes.collections) == 4 and not axes.lines
+    pyplot.close(axes.figure)
 
 
 def test_a_run_leaves_a_view_of_the_models_that_it_keeps(splits, tmp_path):
