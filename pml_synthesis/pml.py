@@ -8,6 +8,7 @@ reducers and distances.
 | `lmu.convert_to_weights` | mined tuples as weights | `lmu` becomes `utils.indexing` |
 | `lmu.get_all_pairs_indices` | pairs where no tuple is given | likewise |
 | `cast_types` of proxy losses | see :func:`cast_like` | weights are `weight`, [C, D] |
+| `c_f.process_label` | labels as its trainers number them | removed with the trainers |
 | `compute_loss`, `reducer` | the loss without its regularizers | losses stay composed so |
 
 PML's losses look up `convert_to_weights` in its module at each call, so a function of our own
@@ -29,6 +30,7 @@ import torch
 from pytorch_metric_learning.losses import BaseMetricLossFunction
 from pytorch_metric_learning.reducers import MultipleReducers
 from pytorch_metric_learning.regularizers import BaseRegularizer
+from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 from torch import Tensor
@@ -45,6 +47,7 @@ __all__ = [
     "cast_like",
     "current_call",
     "loss_class",
+    "process_label",
     "row_weights",
     "substituted",
     "unregularized_loss",
@@ -128,6 +131,12 @@ def row_weights(weigh: Callable[[Callable[[Tensor], Tensor]], Tensor]) -> Iterat
 def all_pairs(labels: Tensor) -> tuple[Tensor, ...]:
     """Return the pairs (a, p, a, n) that PML compares where no tuple is given."""
     return lmu.get_all_pairs_indices(labels)
+
+
+def process_label(labels: Any, hierarchy_level: Any, label_map: Callable[..., Any]) -> Tensor:
+    """Return the labels of a batch as PML's trainers number them for their losses."""
+    processed: Tensor = c_f.process_label(labels, hierarchy_level, label_map)
+    return processed
 
 
 # --- A loss with other attributes ---

@@ -16,8 +16,11 @@ from benchmarks.speed import per_row
 from benchmarks.speed.contenders import (
     DEVICE,
     LOSSES,
+    PAIR_LOSSES,
     Size,
     batch,
+    copying_steps,
+    estimated,
     expansion_steps,
     full_mem_vir,
     hardened_steps,
@@ -67,6 +70,10 @@ def _rows() -> Iterator[Row]:
         times = medians(mem_vir_steps(loss, SMALL, num_steps=5, step_gap=10))
         yield _row("MemVir step, N = 5", loss, SMALL, times, "ours", "plain-big")
         yield _row("MemVir step, N = 5", loss, SMALL, times, "ours", "bare")
+    for loss in PAIR_LOSSES:
+        times = medians(copying_steps(loss, SMALL))
+        yield _row("IAA step, M = 3", loss, SMALL, times, "ours", "plain-big")
+        yield _row("IAA step, M = 3", loss, SMALL, times, "ours", "bare")
     yield _memory_row()
     yield from _drawing_rows()
     for size in (Size(128, 512, 98), Size(128, 512, 11_318)):
@@ -132,6 +139,15 @@ def _drawing_rows() -> Iterator[Row]:
         {"ours": lambda: mem_vir(x, y, proxies), "per-row": lambda: listed(x, y, proxies)}
     )
     yield _row("MemVir augmentation, N = 45", "", SMALL, times, "ours", "per-row")
+    iaa, (x, y) = estimated(SMALL), batch(SMALL.rows, SMALL, SMALL.classes)
+    x, variances = x.detach(), iaa.corrected
+    times = medians(
+        {
+            "ours": lambda: iaa(x, y),
+            "per-row": lambda: per_row.intraclass_adaptive_augmentation(x, y, variances, 3),
+        }
+    )
+    yield _row("IAA augmentation, M = 3", "", SMALL, times, "ours", "per-row")
     yield from _negative_rows()
     yield _sampling_row()
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from benchmarks.speed.measure import Step
 from pml_synthesis import (
     EmbeddingExpansion,
+    IntraclassAdaptiveAugmentation,
     MemVir,
     ProxySynthesis,
     SphericalEmbeddingExpansion,
@@ -132,3 +133,34 @@ def hardened_steps(size: Size) -> dict[str, Step]:
         "joined": step(plain, *batch(3 * size.rows, size, size.classes)),
         "ours": step(ours, *rows),
     }
+
+
+PAIR_LOSSES: dict[str, Callable[[], nn.Module]] = {
+    "Contrastive": losses.ContrastiveLoss,
+    "MultiSimilarity": losses.MultiSimilarityLoss,
+}
+
+
+def estimated(size: Size) -> IntraclassAdaptiveAugmentation:
+    """Return an augmenter that knows all classes, eight embeddings of each."""
+    made = IntraclassAdaptiveAugmentation(size.classes, size.dim).to(DEVICE)
+    x, y = batch(8 * size.classes, size, size.classes)
+    made.estimate(x, y)
+    return made
+
+
+def copying_steps(loss: str, size: Size) -> dict[str, Step]:
+    """Return the contenders of a step with IAA, four embeddings of a class: the bare loss, the
+    bare loss with as many reference embeddings as candidates, and ours."""
+    x, _ = batch(size.rows, size, size.classes)
+    y = (torch.arange(size.rows) // 4 % size.classes).to(DEVICE)
+    augmenter, bare = estimated(size), PAIR_LOSSES[loss]()
+    more = torch.randn((1 + augmenter.num_copies) * size.rows, size.dim, device=DEVICE)
+    more_labels = y.repeat(1 + augmenter.num_copies)
+
+    def with_references() -> None:
+        x.grad = None
+        bare(x, y, None, more, more_labels).backward()
+
+    ours = SynthesisLoss(PAIR_LOSSES[loss](), augmenter)
+    return {"bare": step(bare, x, y), "plain-big": with_references, "ours": step(ours, x, y)}

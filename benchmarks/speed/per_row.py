@@ -170,3 +170,26 @@ class DenselyAnchoredSampling:
                     copy += 0.01 * bank[int(torch.randint(len(bank), ()))]
                 copies.append(normalize(copy, dim=0))
         return torch.stack(copies), labels.repeat(self.num_copies)
+
+
+def intraclass_adaptive_augmentation(
+    embeddings: Tensor, labels: Tensor, variances: Tensor, num_copies: int
+) -> tuple[Tensor, Tensor]:
+    """Add noise to each row, with the deviations of its class; rows, labels."""
+    rows, new_labels = [], []
+    for _ in range(num_copies):
+        for row, label in zip(embeddings, labels.tolist(), strict=True):
+            deviation = (0.8 * variances[label]).sqrt()
+            rows.append(normalize(row + deviation * torch.randn_like(row), dim=0))
+            new_labels.append(label)
+    return torch.stack(rows), torch.tensor(new_labels, device=labels.device)
+
+
+def class_variances(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Go through the classes, one mask for each."""
+    variances = torch.zeros(num_classes, embeddings.shape[1], device=embeddings.device)
+    for label in range(num_classes):
+        members = embeddings[labels == label]
+        if len(members):
+            variances[label] = (members - members.mean(dim=0)).square().mean(dim=0)
+    return variances

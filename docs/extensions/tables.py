@@ -104,8 +104,8 @@ def _advice() -> str:
             "norm_softmax+see",
         ],
         "CosFace, ArcFace, SoftTriple, SphereFace, P2SGrad, ... | measure it": [],
-        "pair losses | an augmenter that [works with them](losses.md), and measure it: they keep no "
-        "proxies for PS and SEE": [],
+        "pair losses | an augmenter that [works with them](losses.md), and measure it: they keep "
+        "no proxies for PS and SEE": [],
     }
     rows = [
         [

@@ -13,6 +13,7 @@ from pml_synthesis import (
     DenselyAnchoredSampling,
     EmbeddingExpansion,
     EmbeddingMixup,
+    IntraclassAdaptiveAugmentation,
     MemVir,
     ProxySynthesis,
     SphericalEmbeddingExpansion,
@@ -201,6 +202,28 @@ def densely_anchored_sampling(axes: Axes) -> None:
     axes.set(xlim=(-1.5, 1.5), ylim=(-0.05, 1.4), title="DAS: copies, scaled and shifted")
 
 
+def intraclass_adaptive_augmentation(axes: Axes) -> None:
+    """Draw a sphere from above: two classes that vary in one direction each, and copies."""
+    a = torch.tensor([[-0.7, -0.28], [-0.45, -0.33], [-0.2, -0.26]])
+    b = torch.tensor([[0.5, -0.35], [0.45, 0.05], [0.52, 0.45]])
+    points = torch.cat([a, b])
+    heights = (1 - points.square().sum(dim=1, keepdim=True)).sqrt()
+    embeddings, labels = torch.cat([points, heights], dim=1), torch.arange(6) // 3
+    iaa = IntraclassAdaptiveAugmentation(2, 3, num_copies=3, num_neighbors=0, seed=0)
+    iaa.estimate(embeddings, labels)
+    batch = iaa(embeddings, labels)
+
+    axes.add_patch(Circle((0, 0), 1, fill=False, color="0.7", zorder=0))
+    for label, color in enumerate([BLUE, GREEN]):
+        real(axes, embeddings[labels == label, :2], color, ROW)
+        synthetic(axes, batch.embeddings[batch.labels == label, :2], [RED, PURPLE][label], ROW)
+    for source, copy in zip(embeddings[batch.source], batch.embeddings, strict=True):
+        axes.plot(*torch.stack([source, copy])[:, :2].T, color="0.7", linewidth=1, zorder=1)
+    axes.text(-0.45, -0.55, "class a", color=BLUE, ha="center", fontsize=12)
+    axes.text(0.78, -0.3, "class b", color=GREEN, ha="center", fontsize=12)
+    axes.set(xlim=(-1.15, 1.15), ylim=(-0.85, 0.85), title="IAA: copies that vary as their class")
+
+
 def draw(*methods: Callable[[Axes], None]) -> Figure:
     """Draw methods side by side."""
     size = 5.5 * len(methods), 4
@@ -221,6 +244,7 @@ def main(folder: Path) -> None:
         "densely_anchored_sampling": [densely_anchored_sampling],
         "embedding_expansion": [embedding_expansion],
         "embedding_mixup": [embedding_mixup],
+        "intraclass_adaptive_augmentation": [intraclass_adaptive_augmentation],
         "mem_vir": [mem_vir],
         "symmetrical_synthesis": [symmetrical_synthesis],
         "methods": [proxy_synthesis, spherical_embedding_expansion],

@@ -5,6 +5,7 @@ from .compose import Compose
 from .densely_anchored_sampling import DenselyAnchoredSampling
 from .embedding_expansion import EmbeddingExpansion
 from .embedding_mixup import EmbeddingMixup
+from .intraclass_adaptive_augmentation import IntraclassAdaptiveAugmentation
 from .mem_vir import MemVir
 from .proxy_synthesis import ProxySynthesis
 from .real_batch import RealBatch
@@ -18,6 +19,7 @@ __all__ = [
     "DenselyAnchoredSampling",
     "EmbeddingExpansion",
     "EmbeddingMixup",
+    "IntraclassAdaptiveAugmentation",
     "MemVir",
     "ProxySynthesis",
     "RealBatch",

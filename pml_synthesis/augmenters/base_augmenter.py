@@ -57,6 +57,9 @@ class BaseAugmenter(ModuleWithRecords):
     #: Whether the augmenter needs class proxies, which only proxy losses have.
     requires_proxies: bool = True
 
+    #: Whether it learns from the whole training set, by :meth:`estimate` after some of the epochs.
+    requires_estimate: bool = False
+
     #: The attributes that belong to the memory beside the buffers: integers, or lists of integers
     #: of a fixed length. They are part of the `state_dict`.
     counters: tuple[str, ...] = ()
@@ -147,6 +150,18 @@ class BaseAugmenter(ModuleWithRecords):
 
         Args:
             batch: the real batch, in float32 at least.
+        """
+
+    def estimate(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Learn from the whole training set: what a subclass with :attr:`requires_estimate`
+        implements.
+
+        Called after an epoch, by :class:`~pml_synthesis.EstimateAfterEpochs` in PML's trainers; in
+        a distributed run in all processes.
+
+        Args:
+            embeddings: of the training set, in any order, [N, D].
+            labels: of any integer type, [N].
         """
 
     def get_extra_state(self) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from .._checks import expect, is_integer, is_number
 from ..functional import random_frame, random_signs, row_order, spherical_expansion
 from ..functional.precision import finest_dtype
-from ..schedules import CosineSchedule, Schedule
+from ..schedules import Schedule, known_values
 from .base_augmenter import BaseAugmenter
 from .real_batch import RealBatch
 from .synthetic_batch import SyntheticBatch
@@ -67,7 +67,7 @@ class SphericalEmbeddingExpansion(BaseAugmenter):
         super().__init__(seed=seed, collect_stats=collect_stats)
         valid = is_integer(num_expansions) and num_expansions >= 1
         expect(valid, "num_expansions", "an integer of at least 1", num_expansions)
-        for value in _values_to_check(fraction):
+        for value in known_values(fraction):
             _expect_fraction(value)
         self.num_expansions = num_expansions
         self.fraction = fraction
@@ -129,13 +129,6 @@ def _cosines(rows: Tensor, centers: Tensor) -> Tensor:
     norms = norms * torch.linalg.vector_norm(centers, dim=2).clamp_min(1e-12)
     # Divided once: unit vectors in double precision take longer than all the rest.
     return (rows.unsqueeze(1) * centers).sum(dim=2) / norms
-
-
-def _values_to_check(fraction: float | Schedule) -> list[Any]:
-    """Return the extreme values of a fraction as far as they are known without a training step."""
-    if isinstance(fraction, CosineSchedule):
-        return [fraction.start, fraction.end]
-    return [] if callable(fraction) else [fraction]
 
 
 def _expect_fraction(value: Any) -> None:

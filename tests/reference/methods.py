@@ -49,6 +49,11 @@ def has_memory(augmenter):
 
 def fill_memory(augmenter, batches):
     """Give batches to an augmenter if it has a memory, and return it."""
+    if augmenter.requires_estimate:
+        augmenter.estimate(
+            torch.cat([embeddings for embeddings, _, _ in batches]),
+            torch.cat([labels for _, labels, _ in batches]),
+        )
     if has_memory(augmenter):
         with torch.no_grad():
             for embeddings, labels, proxies in batches:

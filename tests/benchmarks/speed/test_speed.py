@@ -7,6 +7,7 @@ from benchmarks.speed import per_row
 from benchmarks.speed.contenders import (
     LOSSES,
     Size,
+    copying_steps,
     expansion_steps,
     full_mem_vir,
     hardened_steps,
@@ -75,6 +76,18 @@ def test_research_code_shifts_copies_within_their_classes():
     assert ((copies * x.repeat(2, 1)).sum(dim=1) > 0.999).all()
 
 
+def test_research_code_moves_rows_as_far_as_their_class_varies():
+    x, y = (
+        10 + torch.randn(4000, 6) * torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+        torch.arange(4000) % 2,
+    )
+    variances = per_row.class_variances(x, y, 2)
+    torch.testing.assert_close(variances[0], x[y == 0].var(dim=0, unbiased=False))
+    rows, labels = per_row.intraclass_adaptive_augmentation(x[:7], y[:7], variances * 0, 2)
+    assert labels.tolist() == y[:7].tolist() * 2
+    torch.testing.assert_close(rows, normalize(x[:7]).repeat(2, 1))
+
+
 def test_steps_are_taken_in_turn_and_their_medians_returned():
     calls = []
     times = medians({name: lambda name=name: calls.append(name) for name in "ab"}, 1, most=7)
@@ -89,7 +102,11 @@ def test_contenders_are_of_the_sizes_that_they_say():
         assert set(steps) == {"bare", "plain-big", "ours"}
         for step in steps.values():
             step()
-    every = expansion_steps("Proxy-Anchor", size, 2), mem_vir_steps("Proxy-NCA", size, 2, 1)
-    for steps in (*every, hardened_steps(size)):
+    for steps in (
+        expansion_steps("Proxy-Anchor", size, 2),
+        mem_vir_steps("Proxy-NCA", size, 2, 1),
+        copying_steps("MultiSimilarity", size),
+        hardened_steps(size),
+    ):
         for step in steps.values():
             step()

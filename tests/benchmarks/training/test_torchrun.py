@@ -13,7 +13,7 @@ import benchmarks
 from benchmarks import files
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import evaluate
-from benchmarks.results.folder import run_folder
+from benchmarks.results.paths import run_folder
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run
 from benchmarks.training.assembly import Parts, load_splits
@@ -57,6 +57,13 @@ variants:
     loss: {ProxyNCALoss: {}}
     model: {embedder: {few_glyphs.double: {module: {BatchNorm1d: {num_features: 12}}}}}
     embedding_size: 12
+  iaa:
+    loss:
+      few_glyphs.double:
+        module:
+          SynthesisLoss:
+            loss: {ContrastiveLoss: {}}
+            augmenter: {IntraclassAdaptiveAugmentation: {num_neighbors: 2}}
   # It dies in the middle of its second epoch.
   proxy_anchor+see:
     loss:
@@ -78,9 +85,10 @@ variants:
 # What is written by a process lands in a folder of its own.
 APART = """
 import os
-from benchmarks.__main__ import main
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # What reads batches imports this, too.
+    from benchmarks.__main__ import main
+
     os.makedirs(f"of_rank_{os.environ['RANK']}", exist_ok=True)
     os.chdir(f"of_rank_{os.environ['RANK']}")
     main()
@@ -142,11 +150,12 @@ def finished(stopped) -> Path:
 
 
 @pytest.mark.parametrize(
-    "variant", ["norm_softmax", "norm_softmax+ps", "triplets", "proxy_anchor+see"]
+    "variant", ["norm_softmax", "norm_softmax+ps", "triplets", "iaa", "proxy_anchor+see"]
 )
 def test_two_processes_train_as_one(variant, finished, tmp_path):
     """The last of them was stopped, too, and went on."""
     run = run_of(finished, variant)
+    run.data.workers = 0
     expected = execute(run, load_splits(run.data), tmp_path)
     folder = folder_of(finished, run)
     metrics = pd.read_csv(folder / "metrics.csv")
@@ -178,5 +187,5 @@ def test_statistics_of_batch_norm_are_those_of_the_first_process(finished):
 
 
 def test_only_the_first_process_writes(finished):
-    assert len(list(of_rank(0, finished).rglob("metrics.csv"))) == 5
+    assert len(list(of_rank(0, finished).rglob("metrics.csv"))) == 6
     assert list(of_rank(1, finished).rglob("*")) == []
