@@ -133,6 +133,29 @@ def _readme() -> str:
     return table(["", "P@1", "MAP@R", "MAP@R against the plain loss"], rows)
 
 
+def _first_look() -> str:
+    study = summary("glyphs_first_look")
+    names = {
+        "norm_softmax": "norm-softmax",
+        "ps": "Proxy Synthesis, joined",
+        "see": "SEE, as a term",
+        "memvir": "MemVir, joined (5 steps, 10 between them)",
+        "mixup": "Embedding Mixup, as a term",
+        "multi_similarity": "MultiSimilarity",
+        "ee": "Embedding Expansion, mined by hardened distances",
+        "symmetrical": 'Symmetrical Synthesis, "negative"',
+        "iaa": "Intra-class adaptive augmentation, candidates",
+        "das": "DAS, mined together",
+        "contrastive": "Contrastive",
+    }
+    rows = []
+    for variant, row in study.iterrows():
+        baseline, _, method = str(variant).partition("+")
+        adds = f"+ {names[method]}" if method else f"**{names[baseline]}**"
+        rows.append([adds, value(row), gain(row)])
+    return table(["", "MAP@R", "against the plain loss"], rows)
+
+
 # ----------------------------------------------------------------------------- tuned alike
 
 
@@ -266,6 +289,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "paper": _paper,
     "advice": _advice,
     "readme": _readme,
+    "first_look": _first_look,
     "tuned": _tuned,
     "trials": _trials,
     "scales": _scales,
