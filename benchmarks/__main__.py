@@ -17,6 +17,7 @@ from benchmarks import distributed
 from benchmarks.errors import FailedRunsError, SettingsError
 from benchmarks.reporting.papers import against_paper
 from benchmarks.reporting.report import report, report_folds
+from benchmarks.results import writing
 from benchmarks.settings.reading import describe, load
 from benchmarks.training.compare import compare, read_data
 from benchmarks.training.split_checks import overlaps
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with distributed.joined():
             parsed.command(parsed, overrides)
     except (SettingsError, FailedRunsError) as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        # Such as a full disk, or a folder that nobody may write to.
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on from here.")
@@ -113,7 +117,8 @@ def _report(arguments: argparse.Namespace, _: list[str]) -> None:
 
 def _show(folder: Path) -> None:
     if distributed.rank() == 0:
-        print(report(folder))
+        with writing.writable(folder):
+            print(report(folder))
         print(f"Results in {folder}")
 
 

@@ -19,8 +19,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 def save(state: dict[str, Any], path: Path) -> None:
     """Save tensors and plain values."""
-    with atomic_write(path) as unfinished:
-        torch.save(state, unfinished)
+    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            # Of a full disk torch says that it was at another place of the file than it thought.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -102,10 +102,12 @@ def plot_synthesis(
         "proxy": real[1],
     }
     of_rows = [colour_of[label] for label in host_labels.tolist()]
+    classes = None if proxies is None else len(proxies)
+    parents = batch.parent_labels(labels.to(batch.labels), classes).tolist()
     centers = len(vectors["proxy"]) // len(colour_of)
     colours = {
         "embedding": of_rows,
-        "synthetic embedding": [of_rows[row] for row in batch.source.tolist()],
+        "synthetic embedding": [colour_of.get(parent, _GREY) for parent in parents],
         "synthetic proxy": [_GREY] * len(vectors["synthetic proxy"]),
         "proxy": [colour for colour in colour_of.values() for _ in range(centers)],
     }
@@ -113,8 +115,10 @@ def plot_synthesis(
         projection = "sphere" if shape[1] == 3 else "pca"
     places = _project(vectors, projection)
     ax = _prepared_axes(ax, projection)
-    if len(batch):
-        _draw_lines(ax, places["embedding"][batch.source.cpu()], places["synthetic embedding"])
+    source = batch.source.cpu()
+    made = source >= 0
+    if made.any():
+        _draw_lines(ax, places["embedding"][source[made]], places["synthetic embedding"][made])
     _draw_points(ax, places, colours)
     _add_legend(ax, dict(zip(names, colour_of.values(), strict=True)))
     return ax
@@ -234,7 +238,7 @@ def _as_batch(
     width, sources = batch.embeddings.shape[1], batch.source.tolist()
     same = width == embeddings.shape[1]
     expect(same, "synthetic", f"as wide as the embeddings, {embeddings.shape[1]}", width)
-    inside = all(0 <= row < len(embeddings) for row in sources)
+    inside = all(-1 <= row < len(embeddings) for row in sources)
     made_of = f"made of the {len(embeddings)} embeddings that are given"
     expect(inside, "synthetic", made_of, f"the sources {sources}")
     return batch

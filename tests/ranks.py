@@ -45,10 +45,10 @@ LOSSES = {
         )
         for augmenter in reference.PUBLIC_AUGMENTERS
     },
-    "bare pair loss": losses.MultiSimilarityLoss,
+    "bare pair loss": losses.ContrastiveLoss,
     **{
         f"{augmenter.__name__} in a pair loss": lambda augmenter=augmenter: SynthesisLoss(
-            losses.MultiSimilarityLoss(), reference.build(augmenter, NUM_CLASSES, DIM)
+            losses.ContrastiveLoss(), reference.build(augmenter, NUM_CLASSES, DIM)
         )
         for augmenter in reference.PUBLIC_AUGMENTERS
         if not augmenter.requires_proxies

@@ -20,8 +20,11 @@ from cases import PROXY_LOSSES
 from pml_synthesis import (
     BaseAugmenter,
     Compose,
+    EmbeddingExpansion,
+    EmbeddingMixup,
     ProxySynthesis,
     SphericalEmbeddingExpansion,
+    SymmetricalSynthesis,
     SynthesisLoss,
     SynthesisRegularizer,
     SyntheticBatch,
@@ -150,6 +153,10 @@ def test_losses_are_finite_where_the_bare_loss_with_more_classes_is(case, augmen
         p = normalize(p + (p == 0), dim=-1)
     weight.data.movedim(case.class_dim, 0)[:] = p.flatten(0, -2)
     made = copy.deepcopy(augmenter)(x, y, case.proxies(loss))
+    if refuses(case, made):
+        with pytest.raises(ValueError, match="weights, which P2SGradLoss takes none of"):
+            SynthesisLoss(loss, augmenter)(x, y)
+        return
     proxies = torch.cat([case.proxies(loss), made.proxies]).detach().requires_grad_()
     rows = torch.cat([x, made.embeddings]).detach().requires_grad_()
     bare = case.build_with(proxies)(rows, torch.cat([y.long(), made.labels]))
@@ -163,6 +170,11 @@ def test_losses_are_finite_where_the_bare_loss_with_more_classes_is(case, augmen
         if all(gradient.isfinite().all() for gradient in gradients):
             for gradient in torch.autograd.grad(value, [x, weight]):
                 assert gradient.isfinite().all()
+
+
+def refuses(case, made):
+    """Tell whether a loss refuses a synthetic batch, because it takes no weights."""
+    return case.loss_class is losses.P2SGradLoss and made.weights is not None
 
 
 def takes_angles(case):
@@ -184,6 +196,9 @@ def test_hooks_never_give_a_number_for_what_is_not_one(case, augmenter, batch):
         return
     torch.manual_seed(0)
     if not bare_takes(case, x, y):
+        return
+    made = copy.deepcopy(augmenter)(x, y, case.proxies(case.build(7, x.shape[1])))
+    if refuses(case, made):
         return
     regularizer = SynthesisRegularizer(augmenter)
     for loss in (
@@ -268,6 +283,9 @@ ARGUMENTS = {
         SphericalEmbeddingExpansion,
         lambda v: callable(v) or (number(v) and 0 <= v <= 1),
     ),
+    "num_points": (EmbeddingExpansion, lambda v: integer(v) and v >= 0),
+    "role": (SymmetricalSynthesis, lambda v: isinstance(v, str) and v in ("all", "negative")),
+    "same_class": (EmbeddingMixup, lambda v: isinstance(v, bool)),
     "augmenters": (Compose, lambda v: False),
     "start": (schedule, number),
     "end": (schedule, number),

@@ -15,7 +15,7 @@ from benchmarks.reporting.report import (
     with_intervals,
 )
 from benchmarks.reporting.summary import describe_protocol
-from benchmarks.results import folder as results
+from benchmarks.results import writing
 
 AGAINST_PAPER = "against_paper.md"
 
@@ -86,7 +86,7 @@ def against_paper(folders: Sequence[Path], settings: str) -> str:
         ]
     )
     for folder in folders:
-        results.write_text(text, folder / AGAINST_PAPER)
+        writing.write_text(text, folder / AGAINST_PAPER)
     return text
 
 

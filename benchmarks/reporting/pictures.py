@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import files
 from benchmarks.reporting.plots import save
-from benchmarks.results import folder as results
+from benchmarks.results import paths, reading
 from pml_synthesis import SyntheticBatch
 from pml_synthesis.visualize import plot_cosines, plot_synthesis
 
@@ -39,8 +39,14 @@ def draw(runs: pd.DataFrame, baselines: Mapping[str, str | None], folder: Path) 
 
 
 def _read_view(folder: Path, variant: str, seed: int) -> View | None:
-    path = folder / variant / f"seed_{seed}" / results.VIEW
-    return files.load(path) if path.exists() else None
+    path = folder / variant / f"seed_{seed}" / paths.VIEW
+    if not path.exists():
+        return None
+    with reading.undamaged(path, "Delete it: reports then leave out the pictures of this run."):
+        view = files.load(path)
+        if not view.keys() >= {"batch", "class_names", "synthetic", "cosines"}:
+            raise ValueError("parts of it are missing")
+        return view
 
 
 def _embeddings(views: dict[str, View]) -> Figure:

@@ -12,7 +12,7 @@ from benchmarks.errors import SettingsError
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.reporting import pictures, plots
 from benchmarks.reporting.summary import final_rows, metrics_of, note, over_folds, summarize
-from benchmarks.results import folder as results
+from benchmarks.results import reading, writing
 from benchmarks.settings.merging import is_object
 
 TITLES = {
@@ -34,16 +34,16 @@ def report(folder: Path) -> str:
     Raises:
         SettingsError: if the folder holds no finished run of a comparison.
     """
-    history = results.read_metrics(folder)
+    history = reading.read_metrics(folder)
     runs = final_rows(history)
-    summary = summarize(runs, results.read_comparison(folder))
-    results.write_table(runs, folder / "results.csv")
-    results.write_table(summary, folder / "summary.csv")
+    summary = summarize(runs, reading.read_comparison(folder))
+    writing.write_table(runs, folder / "results.csv")
+    writing.write_table(summary, folder / "summary.csv")
     curves = plots.draw(history, summary, folder)
-    views = pictures.draw(runs, results.read_comparison(folder), folder)
-    explained = note(summary, history, results.read_overlaps(folder)) + _failures(folder)
+    views = pictures.draw(runs, reading.read_comparison(folder), folder)
+    explained = note(summary, history, reading.read_overlaps(folder)) + _failures(folder)
     page = _page(folder, runs, summary, explained, curves, views)
-    results.write_text(page, folder / "summary.md")
+    writing.write_text(page, folder / "summary.md")
     screen = _table(summary, ["precision_at_1", MAIN_METRIC])
     return f"{screen.to_string(index=False)}\n\n{explained}"
 
@@ -67,16 +67,16 @@ def summary_of_folds(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFram
     Raises:
         SettingsError: as `report_folds`.
     """
-    histories = [results.read_metrics(folder) for folder in folders]
+    histories = [reading.read_metrics(folder) for folder in folders]
     runs = over_folds([final_rows(history) for history in histories])
     if runs.empty:
         raise SettingsError("No variant was run with the same seed in each of the folders.")
-    return pd.concat(histories), summarize(runs, results.read_comparison(folders[0]))
+    return pd.concat(histories), summarize(runs, reading.read_comparison(folders[0]))
 
 
 def overlaps_of(folders: Sequence[Path]) -> list[str]:
     """Return what the splits of comparisons share, each once."""
-    return list(dict.fromkeys(text for folder in folders for text in results.read_overlaps(folder)))
+    return list(dict.fromkeys(text for folder in folders for text in reading.read_overlaps(folder)))
 
 
 def _page(
@@ -87,9 +87,9 @@ def _page(
     curves: list[Path],
     views: list[Path],
 ) -> str:
-    versions = results.read_versions(folder)
+    versions = reading.read_versions(folder)
     made_with = [", ".join(f"{name} {value}" for name, value in v.items()) for v in versions]
-    settings = results.read_settings(folder)
+    settings = reading.read_settings(folder)
     common = _common(list(settings.values()))
     differing = {name: _without(tree, common) for name, tree in settings.items()}
     return "\n".join(
@@ -120,13 +120,13 @@ def _page(
 
 
 def _images(folder: Path) -> list[str]:
-    counts = results.read_counts(folder)
+    counts = reading.read_counts(folder)
     texts = [f"{name} {n['images']:,} of {n['classes']:,} classes" for name, n in counts.items()]
     return [f"Images: {', '.join(texts)}.", ""] if texts else []
 
 
 def _failures(folder: Path) -> str:
-    failures = results.read_failures(folder)
+    failures = reading.read_failures(folder)
     lines = [f"\n- {run}: {reason}" for run, reason in failures.items()]
     if not lines:
         return ""

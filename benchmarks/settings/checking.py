@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
@@ -47,7 +48,10 @@ def check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
     for key in ("variant", "seed"):
         if key in tree:
             raise SettingsError(f"{source}: {key}: give the list of {key}s instead.")
-    for name, changes in tree.get("variants", {}).items():
+    variants = tree.get("variants", {})
+    if not isinstance(variants, dict):
+        raise SettingsError(f"{source}: variants: expected `name: {{...}}` but got {variants!r}.")
+    for name, changes in variants.items():
         prefix = f"{source}: variants.{name}"
         if not re.fullmatch(r"[\w+-][\w+.-]*", name):
             raise SettingsError(f"{prefix}: expected a name of letters, digits, '_', '+' and '-'.")
@@ -69,14 +73,19 @@ def check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
 def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> None:
     _check_mappings(OmegaConf.to_container(OmegaConf.structured(schema)), tree, prefix)
     try:
-        settings = OmegaConf.merge(OmegaConf.structured(schema), tree)
+        with told(prefix):
+            settings = OmegaConf.merge(OmegaConf.structured(schema), tree)
     except ConfigKeyError as error:
         known = [setting.name for setting in fields(error.object_type or schema)]
         meant = nearest(str(error.key), known)
         raise SettingsError(f"{prefix}{error.full_key}: unknown setting: {meant}") from error
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise SettingsError(f"{prefix}{error.full_key}: {reason}.") from error
+    except TypeError as error:
+        # OmegaConf says so of a list in the place of a mapping and the like, and not where.
+        wrong = next(key for key, value in tree.items() if not _is_mergeable(schema, key, value))
+        expected = "`name: value`" if isinstance(tree[wrong], list) else "a list"
+        raise SettingsError(
+            f"{prefix}{wrong}: expected {expected} but got {tree[wrong]!r}."
+        ) from error
     check_objects(OmegaConf.to_container(settings), prefix, imports)
 
 
@@ -101,6 +110,27 @@ def check_objects(settings: Any, prefix: str, imports: Collection[str]) -> None:
                 objects.check(item, f"{prefix}{path}[{index}]", kind, imports)
         elif value not in (None, MISSING):
             objects.check(value, prefix + path, kind, imports)
+
+
+@contextmanager
+def told(prefix: str) -> Iterator[None]:
+    """Turn what OmegaConf raises about values into a SettingsError that names the setting."""
+    try:
+        yield
+    except ConfigKeyError:
+        raise
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        place = f"{key}: " if (key := error.full_key or error.key) else ""
+        raise SettingsError(f"{prefix}{place}{reason.rstrip('.')}.") from error
+
+
+def _is_mergeable(schema: type, key: str, value: Any) -> bool:
+    try:
+        OmegaConf.merge(OmegaConf.structured(schema), {key: value})
+    except TypeError:
+        return False
+    return True
 
 
 def check_comparison(file: File, source: str) -> None:
@@ -135,7 +165,7 @@ def check_run(run: Run, source: str) -> None:
     for key, low in LOWEST.items():
         if (got := attrgetter(key)(run)) < low:
             raise SettingsError(f"{source}: {key}: expected at least {low} but got {got}.")
-    if min(run.recall_at, default=1) < 1:
+    if not all(isinstance(k, int) and k >= 1 for k in run.recall_at):
         got = run.recall_at
         raise SettingsError(f"{source}: recall_at: expected positive integers but got {got}.")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from benchmarks.errors import SettingsError, nearest
@@ -12,6 +13,8 @@ from benchmarks.settings.checking import check_file
 from benchmarks.settings.merging import Tree, merge
 
 COMMAND_LINE = "command line"
+# What reading YAML raises: deep nesting ends in a RecursionError.
+UNREADABLE = (YAMLError, OmegaConfBaseException, RecursionError, UnicodeError)
 
 
 def read(path: Path, imports: Collection[str] = (), extending: tuple[Path, ...] = ()) -> Tree:
@@ -68,6 +71,13 @@ def parse(overrides: Sequence[str], imports: Collection[str] = ()) -> Tree:
     for override in overrides:
         if "=" not in override:
             raise SettingsError(f"{COMMAND_LINE}: expected key=value but got {override!r}.")
+        try:
+            OmegaConf.to_container(OmegaConf.from_dotlist([override]))
+        except UNREADABLE as error:
+            raise SettingsError(
+                f"{COMMAND_LINE}: no valid YAML after the '=' of {override!r}: {_brief(error)}. "
+                "Close brackets and quotes, and quote what the shell would split: 'seeds=[0, 1]'."
+            ) from error
     tree: Any = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
     if "extends" in tree:
         raise SettingsError(f"{COMMAND_LINE}: extends: only a file can extend others.")
@@ -80,11 +90,22 @@ def _read(path: Path) -> Tree:
         tree: Any = OmegaConf.to_container(OmegaConf.load(path))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}.") from error
+    except UnicodeError as error:
+        raise SettingsError(
+            f"{path}: no text in UTF-8, but settings are: {error}. Save it as UTF-8, or give "
+            "another file."
+        ) from error
     except YAMLError as error:
         raise SettingsError(f"{path}: no valid YAML: {error}") from error
+    except UNREADABLE as error:
+        raise SettingsError(f"{path}: no valid settings: {_brief(error)}.") from error
     if not isinstance(tree, dict):
         raise SettingsError(f"{path}: expected settings, `key: value`, but got {tree!r}.")
     return tree
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".")
 
 
 def _bases(settings: Tree, path: Path) -> list[Path]:

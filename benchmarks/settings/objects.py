@@ -114,7 +114,7 @@ def check(value: Any, path: str, kind: type = object, imports: Collection[str] =
         raise SettingsError(f"{path}: expected {{keyword: value}} but got {given!r}.")
     for key, item in (given or {}).items():
         if key not in known and not takes_any:
-            raise SettingsError(f"{path}: unknown keyword {key!r}: {nearest(key, known)}")
+            raise SettingsError(f"{path}: unknown keyword {key!r}: {nearest(str(key), known)}")
         _check_parts(item, f"{path}.{key}", imports)
 
 

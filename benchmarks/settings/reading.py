@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.errors import SettingsError, nearest
 from benchmarks.processes import cores
@@ -15,6 +14,7 @@ from benchmarks.settings.checking import (
     check_objects,
     check_run,
     missing,
+    told,
     without_baseline,
 )
 from benchmarks.settings.files import COMMAND_LINE, changed, parse, read
@@ -63,7 +63,14 @@ def load(
             that are right.
     """
     tree = changed(read(Path(path), imports), parse(overrides, imports), COMMAND_LINE)
-    file = OmegaConf.merge(OmegaConf.structured(File), {"name": Path(path).stem}, tree)
+    with told(f"{path}: "):
+        return _comparison(tree, Path(path), variant, imports)
+
+
+def _comparison(
+    tree: Tree, path: Path, variant: str | None, imports: Collection[str]
+) -> Comparison:
+    file = OmegaConf.merge(OmegaConf.structured(File), {"name": path.stem}, tree)
     check_comparison(file, str(path))
     if variant is not None and variant not in file.variants:
         known = nearest(variant, file.variants)
@@ -109,15 +116,12 @@ def _run(tree: Tree, variant: str, source: str, imports: Collection[str]) -> Run
         raise SettingsError(
             f"{source}: {key} is not given: set it in the file, or add {key}=VALUE to the command."
         )
-    try:
+    with told(f"{source}: "):
         settings = OmegaConf.merge(OmegaConf.structured(Run), tree)
         # Again: an object may be hidden in an interpolation, which is resolved from here on.
         resolved = OmegaConf.to_container(settings, resolve=True)
         check_objects(resolved, f"{source}: variants.{variant}.", imports)
         run: Any = OmegaConf.to_object(settings)
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise SettingsError(f"{source}: {error.full_key}: {reason}.") from error
     check_run(run, source)
     return run
 

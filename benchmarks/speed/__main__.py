@@ -23,12 +23,20 @@ from benchmarks.speed.contenders import (
     estimated,
     expansion_steps,
     full_mem_vir,
+    hardened_steps,
     mem_vir_steps,
     proxy_synthesis_step,
     proxy_synthesis_steps,
 )
 from benchmarks.speed.measure import medians, peak_memory
-from pml_synthesis import ProxySynthesis, SphericalEmbeddingExpansion
+from pml_synthesis import (
+    DenselyAnchoredSampling,
+    EmbeddingExpansion,
+    EmbeddingMixup,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SymmetricalSynthesis,
+)
 
 matplotlib.use("Agg")
 RESULTS = Path(__file__).parent / "results"
@@ -108,6 +116,9 @@ def _drawing_rows() -> Iterator[Row]:
         }
     )
     yield _row("PS augmentation", "", SMALL, times, "ours", "per-row")
+    mixup = EmbeddingMixup()
+    times = medians({"ours": lambda: mixup(x, y), "per-row": lambda: per_row.embedding_mixup(x, y)})
+    yield _row("Mixup augmentation", "", SMALL, times, "ours", "per-row")
     size = Size(180, 512, 90)
     x, y = batch(size.rows, size, size.classes)
     proxies = torch.randn(size.classes, size.dim, device=DEVICE)
@@ -137,6 +148,43 @@ def _drawing_rows() -> Iterator[Row]:
         }
     )
     yield _row("IAA augmentation, M = 3", "", SMALL, times, "ours", "per-row")
+    yield from _negative_rows()
+    yield _sampling_row()
+
+
+def _sampling_row() -> Row:
+    """Two embeddings of each class, as in the release, and a full bank."""
+    size = Size(128, 512, 64)
+    x, y = batch(size.rows, size, size.classes)
+    x = x.detach()
+    das = DenselyAnchoredSampling(size.classes, size.dim).to(DEVICE)
+    listed = per_row.DenselyAnchoredSampling()
+    for _ in range(5):
+        das(x, y)
+        listed(x, y)
+    times = medians({"ours": lambda: das(x, y), "per-row": lambda: listed(x, y)})
+    return _row("DAS augmentation, T = 3", "", size, times, "ours", "per-row")
+
+
+def _negative_rows() -> Iterator[Row]:
+    size = Size(128, 512, 32)
+    x, y = batch(size.rows, size, size.classes)
+    x, expansion, symmetrical = x.detach(), EmbeddingExpansion(2), SymmetricalSynthesis()
+    made = {
+        "Embedding Expansion augmentation, n = 2": {
+            "ours": lambda: expansion(x, y),
+            "per-row": lambda: per_row.embedding_expansion(x, y, 2),
+        },
+        "Symmetrical Synthesis augmentation": {
+            "ours": lambda: symmetrical(x, y),
+            "per-row": lambda: per_row.symmetrical_synthesis(x, y),
+        },
+    }
+    for what, steps in made.items():
+        yield _row(what, "", size, medians(steps), "ours", "per-row")
+    times = medians(hardened_steps(size))
+    for against in ("bare", "joined"):
+        yield _row("Embedding Expansion step, n = 2", "Triplet", size, times, "ours", against)
 
 
 def _curves() -> Iterator[Row]:

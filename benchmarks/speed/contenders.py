@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from pytorch_metric_learning import losses
+from pytorch_metric_learning import losses, miners
 from torch import Tensor, nn
 
 from benchmarks.speed.measure import Step
 from pml_synthesis import (
+    EmbeddingExpansion,
     IntraclassAdaptiveAugmentation,
     MemVir,
     ProxySynthesis,
@@ -117,6 +118,20 @@ def mem_vir_steps(loss: str, size: Size, num_steps: int, step_gap: int) -> dict[
         "bare": step(build(loss, size.classes, size), *batch(size.rows, size, size.classes)),
         "plain-big": step(big, *batch(times * size.rows, size, times * size.classes)),
         "ours": step(ours, *batch(size.rows, size, size.classes)),
+    }
+
+
+def hardened_steps(size: Size) -> dict[str, Step]:
+    """Return batch-hard triplets of the batch, of three batches at once, and ours with two points
+    on each chord, which are as many."""
+    triplets, miner = losses.TripletMarginLoss(margin=0.2), miners.BatchHardMiner()
+    ours = SynthesisLoss(triplets, EmbeddingExpansion(2), miner=miner)
+    plain = SynthesisLoss(triplets, None, miner=miner)
+    rows = batch(size.rows, size, size.classes)
+    return {
+        "bare": step(plain, *rows),
+        "joined": step(plain, *batch(3 * size.rows, size, size.classes)),
+        "ours": step(ours, *rows),
     }
 
 

@@ -85,6 +85,60 @@ class MemVir:
         return torch.cat(rows), torch.tensor(new_labels, device=labels.device), torch.cat(classes)
 
 
+def embedding_mixup(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mix each row with a row of another class; rows, labels and weights, twice for two labels."""
+    y = labels.tolist()
+    weight = float(torch.distributions.Beta(2.0, 2.0).sample())
+    x = normalize(embeddings)
+    rows, first, second = [], [], []
+    for row in range(len(y)):
+        others = [other for other in range(len(y)) if y[other] != y[row]]
+        partner = others[int(torch.randint(len(others), ()))]
+        rows.append(normalize(weight * x[row] + (1 - weight) * x[partner], dim=0))
+        first.append(y[row])
+        second.append(y[partner])
+    shares = torch.tensor([weight] * len(y) + [1 - weight] * len(y), device=x.device)
+    soft_labels = torch.tensor(first + second, device=x.device)
+    return torch.stack(rows * 2), soft_labels, shares
+
+
+def embedding_expansion(
+    embeddings: Tensor, labels: Tensor, num_points: int
+) -> tuple[Tensor, Tensor]:
+    """Divide the chords between random neighbours of each class; points, their sources."""
+    x = normalize(embeddings)
+    points, sources = [], []
+    for row, other in _neighbours(labels):
+        for k in range(1, num_points + 1):
+            share = k / (num_points + 1)
+            points.append(normalize((1 - share) * x[row] + share * x[other], dim=0))
+            sources.append(row)
+    return torch.stack(points), torch.tensor(sources, device=labels.device)
+
+
+def symmetrical_synthesis(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Reflect each embedding about a random neighbour of its class; reflections, their sources."""
+    x = normalize(embeddings)
+    rows, sources = [], []
+    for row, axis in _neighbours(labels):
+        rows.append(2 * (x[row] @ x[axis]) * x[axis] - x[row])
+        sources.append(row)
+    return torch.stack(rows), torch.tensor(sources, device=labels.device)
+
+
+def _neighbours(labels: Tensor) -> list[tuple[int, int]]:
+    """Match the members of each class two by two, in a random order."""
+    members: dict[int, list[int]] = {}
+    y = labels.tolist()
+    for row in torch.randperm(len(y)).tolist():
+        members.setdefault(y[row], []).append(row)
+    pairs = []
+    for rows in members.values():
+        for first, second in zip(rows[::2], rows[1::2], strict=False):
+            pairs += [(first, second), (second, first)]
+    return pairs
+
+
 def intraclass_adaptive_augmentation(
     embeddings: Tensor, labels: Tensor, variances: Tensor, num_copies: int
 ) -> tuple[Tensor, Tensor]:
@@ -106,3 +160,36 @@ def class_variances(embeddings: Tensor, labels: Tensor, num_classes: int) -> Ten
         if len(members):
             variances[label] = (members - members.mean(dim=0)).square().mean(dim=0)
     return variances
+
+
+class DenselyAnchoredSampling:
+    """Count channels in lists and keep a list of differences of each class."""
+
+    def __init__(self, num_copies: int = 3, num_channels: int = 4, bank_size: int = 10) -> None:
+        self.num_copies = num_copies
+        self.num_channels = num_channels
+        self.bank_size = bank_size
+        self.counts: dict[int, list[int]] = {}
+        self.banks: dict[int, list[Tensor]] = {}
+
+    def __call__(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scaled and shifted copies of the rows, and their labels."""
+        y = labels.tolist()
+        for row, label in zip(embeddings, y, strict=True):
+            counts = self.counts.setdefault(label, [0] * len(row))
+            for channel in row.topk(self.num_channels).indices.tolist():
+                counts[channel] += 1
+        for label in set(y):
+            members = embeddings[labels == label]
+            new = [a - b for a in members for b in members if (a != b).any()]
+            self.banks[label] = (self.banks.get(label, []) + new)[-self.bank_size :]
+        copies = []
+        for _ in range(self.num_copies):
+            for row, label in zip(embeddings, y, strict=True):
+                channels = torch.tensor(self.counts[label]).topk(self.num_channels).indices
+                copy = row.clone()
+                copy[channels] *= 0.99 + 0.02 * torch.rand(self.num_channels)
+                if bank := self.banks[label]:
+                    copy += 0.01 * bank[int(torch.randint(len(bank), ()))]
+                copies.append(normalize(copy, dim=0))
+        return torch.stack(copies), labels.repeat(self.num_copies)

@@ -5,9 +5,10 @@ import queue
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from functools import partial
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from benchmarks import distributed
 from benchmarks.errors import FailedRunsError, KilledRunError, SettingsError
 from benchmarks.processes import cores, end_with_parent
-from benchmarks.results import folder as results
+from benchmarks.results import changes, locks, paths, writing
 from benchmarks.settings.reading import Comparison
 from benchmarks.settings.schema import Run
 from benchmarks.training import split_checks
@@ -46,14 +47,14 @@ def compare(comparison: Comparison) -> None:
     if distributed.rank() == 0:
         _announce(runs, comparison)
     splits = _checked_splits(runs, comparison) if runs else None
-    with ExitStack() as held:
-        claimed = results.claimed(comparison.folder, {run.variant: None for run in runs})
+    with writing.writable(comparison.folder), ExitStack() as held:
+        claimed = locks.claimed(comparison.folder, {run.variant: None for run in runs})
         distributed.from_rank_0(lambda: held.enter_context(claimed))
         if distributed.rank() == 0:
-            results.write_comparison(comparison.folder, comparison.baselines)
+            writing.write_comparison(comparison.folder, comparison.baselines)
         if splits is not None:
             if distributed.rank() == 0:
-                results.write_splits(comparison.folder, splits.counts(), overlaps(splits))
+                writing.write_splits(comparison.folder, splits.counts(), overlaps(splits))
             execute_all = (
                 _execute_side_by_side if distributed.world_size() == 1 else _execute_in_turn
             )
@@ -95,10 +96,8 @@ def _announce(runs: list[Run], comparison: Comparison) -> None:
 
 def _unfinished(comparison: Comparison) -> list[Run]:
     folder = comparison.folder
-    results.check_settings(folder, comparison.variants)
-    return [
-        run for run in comparison.runs if not results.is_finished(results.run_folder(folder, run))
-    ]
+    changes.check_settings(folder, comparison.variants)
+    return [run for run in comparison.runs if not paths.is_finished(paths.run_folder(folder, run))]
 
 
 def _checked_splits(runs: list[Run], comparison: Comparison) -> Splits:
@@ -135,13 +134,14 @@ def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Compariso
                 if (error := future.exception()) is not None:
                     run = futures[future]
                     failures.append(f"{run.variant}, seed {run.seed}")
-                    results.write_failure(results.run_folder(folder, run), error)
+                    writing.write_failure(paths.run_folder(folder, run), error)
         except BaseException:
             # An interrupt may have come to this process alone; what the others are at is resumed.
             threads.shutdown(wait=False, cancel_futures=True)
-            while wait(futures, timeout=0.1).not_done:
+            while not all(future.done() for future in futures):
                 for process in multiprocessing.active_children():
                     process.terminate()
+                time.sleep(0.1)
             raise
         finally:
             workers.shutdown()
@@ -150,7 +150,7 @@ def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Compariso
     if failures:
         raise FailedRunsError(
             f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}. The report says "
-            f"why, and {results.FAILURE} in the folder of each run has the whole message. Once the "
+            f"why, and {paths.FAILURE} in the folder of each run has the whole message. Once the "
             "cause is mended the same command runs them again, and them alone."
         )
 
@@ -221,7 +221,8 @@ def _execute(run: Run, splits: Splits, folder: Path, advance: Callable[[str], No
     def report(epoch: int) -> None:
         advance(f"{name}, epoch {epoch}/{run.epochs}")
 
-    execute(run, splits, results.run_folder(folder, run), report)
+    with writing.writable(folder):
+        execute(run, splits, paths.run_folder(folder, run), report)
     advance(f"{name}, done")
 
 

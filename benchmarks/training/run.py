@@ -8,6 +8,7 @@ import copy
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from benchmarks import distributed, files
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import evaluate
-from benchmarks.results import folder as results
+from benchmarks.results import paths, reading, writing
 from benchmarks.settings.schema import Run
 from benchmarks.training.assembly import Parts, Splits
 from benchmarks.training.data_parallel import take_buffers_of_rank_0
@@ -46,7 +47,7 @@ def execute(
     if run.device == "cpu":
         use_one_thread()
     if distributed.rank() == 0:
-        results.start(folder, run)
+        writing.start(folder, run)
     progress = _Progress(run, Parts(run, splits), folder)
     for epoch in range(1, progress.epoch + 1):
         on_epoch(epoch)
@@ -80,7 +81,8 @@ class _Progress:
         if run.epochs:
             self.trainer = parts.trainer(self.hooks)
         if state is not None:
-            self._load(state)
+            with self._undamaged():
+                self._load(state)
 
     def train_an_epoch(self) -> None:
         """Train, look at the validation classes where it is time, and save a checkpoint."""
@@ -97,7 +99,7 @@ class _Progress:
         if self.parts.val is None or epoch % run.evaluate_every == 0 or epoch == run.epochs:
             self._validate()
         if self.writes:
-            files.save(self._state(), self.folder / results.CHECKPOINT)
+            files.save(self._state(), self.folder / paths.CHECKPOINT)
 
     def finish(self) -> pd.DataFrame:
         """Test the best epoch."""
@@ -115,10 +117,10 @@ class _Progress:
     def _write(self, table: pd.DataFrame) -> None:
         """Write the results; metrics.csv, which is written last, marks the run as finished."""
         self.hooks.save()
-        files.save(self.best_modules, self.folder / results.MODELS)
+        files.save(self.best_modules, self.folder / paths.MODELS)
         save_view(self.parts, self.folder)
-        results.write_table(table, self.folder / results.METRICS)
-        (self.folder / results.CHECKPOINT).unlink(missing_ok=True)
+        writing.write_table(table, self.folder / paths.METRICS)
+        (self.folder / paths.CHECKPOINT).unlink(missing_ok=True)
 
     def _validate(self) -> None:
         """Keep the models if they are the best so far; without validation the last ones are."""
@@ -150,7 +152,7 @@ class _Progress:
         return self.parts.models | self.parts.losses
 
     def _hooks(self, epoch: int) -> RecordingHooks:
-        logs = self.folder / results.LOGS
+        logs = self.folder / paths.LOGS
         # Tables are written at the end alone: those that are there were written in vain.
         for path in [*logs.glob("*.csv"), logs / "logs.db"]:
             path.unlink(missing_ok=True)
@@ -169,8 +171,13 @@ class _Progress:
         }
 
     def _saved(self) -> dict[str, Any] | None:
-        path = self.folder / results.CHECKPOINT
-        return files.load(path) if path.exists() else None
+        path = self.folder / paths.CHECKPOINT
+        with self._undamaged():
+            return files.load(path) if path.exists() else None
+
+    def _undamaged(self) -> AbstractContextManager[None]:
+        advice = "Delete it: this run then starts again."
+        return reading.undamaged(self.folder / paths.CHECKPOINT, advice)
 
     def _state(self) -> dict[str, Any]:
         kept = {

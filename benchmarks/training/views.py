@@ -4,6 +4,7 @@ They show training classes, since only these have proxies: images of a few of th
 synthesised from these, and the cosines of many images to proxies.
 """
 
+import copy
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch.utils.data import Subset
 
 from benchmarks import files
 from benchmarks.evaluation.retrieval import Tester
-from benchmarks.results import folder as results
+from benchmarks.results import paths
 from benchmarks.training.assembly import Parts
 from pml_synthesis import BaseAugmenter
 from pml_synthesis.losses import proxies_of
@@ -43,10 +44,10 @@ def save_view(parts: Parts, folder: Path) -> None:
     view = {
         "batch": batch,
         "class_names": parts.seen.class_names[:CLASSES],
-        "synthetic": _synthesize(loss, *batch),
+        "synthetic": _synthesize(loss, *batch[:2], proxies),
         "cosines": proxy_cosines(embeddings[len(few) :], labels[len(few) :], proxies),
     }
-    files.save(view, folder / results.VIEW)
+    files.save(view, folder / paths.VIEW)
 
 
 def _embed(parts: Parts, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,9 +63,23 @@ def _embed(parts: Parts, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _synthesize(loss: torch.nn.Module, *batch: Tensor) -> dict[str, Tensor] | None:
+def _synthesize(
+    loss: torch.nn.Module, embeddings: Tensor, labels: Tensor, proxies: Tensor
+) -> dict[str, Tensor] | None:
+    """Return what is made of images of the first classes, the new classes counted from there."""
     augmenters = [module for module in loss.modules() if isinstance(module, BaseAugmenter)]
     if not augmenters:
         return None
-    made = augmenters[0].eval()(*batch)
-    return {name: getattr(made, name) for name in ("embeddings", "labels", "proxies", "source")}
+    made = copy.deepcopy(augmenters[0]).cpu().eval()(embeddings, labels, proxies)
+    # An augmenter with a memory makes something of other classes, too.
+    parents = made.parent_labels(labels, len(proxies))
+    shown = parents < CLASSES
+    new = made.labels[shown & (made.labels >= len(proxies))].unique()
+    place = CLASSES + torch.searchsorted(new, made.labels[shown])
+    return {
+        "embeddings": made.embeddings[shown],
+        "labels": torch.where(made.labels[shown] < len(proxies), made.labels[shown], place),
+        "proxies": made.proxies[new - len(proxies)],
+        "source": made.source[shown],
+        "parent": parents[shown],
+    }

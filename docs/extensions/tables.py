@@ -104,8 +104,8 @@ def _advice() -> str:
             "norm_softmax+see",
         ],
         "CosFace, ArcFace, SoftTriple, SphereFace, P2SGrad, ... | measure it": [],
-        "pair losses | [`SymmetricalSynthesis`](augmenters/symmetrical_synthesis.md), and measure "
-        "it: they keep no proxies for the other two": [],
+        "pair losses | an augmenter that [works with them](losses.md), and measure it: they keep "
+        "no proxies for PS and SEE": [],
     }
     rows = [
         [

@@ -7,13 +7,18 @@ import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Arc, Circle, Polygon
+from matplotlib.patches import Arc, Circle, Polygon, Wedge
 
 from pml_synthesis import (
+    DenselyAnchoredSampling,
+    EmbeddingExpansion,
+    EmbeddingMixup,
     IntraclassAdaptiveAugmentation,
     MemVir,
     ProxySynthesis,
     SphericalEmbeddingExpansion,
+    SymmetricalSynthesis,
+    SyntheticBatch,
 )
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; what is synthetic is hollow, too.
@@ -112,6 +117,71 @@ def mem_vir(axes: Axes) -> None:
     axes.set(xlim=(-1.7, 1.6), ylim=(-0.05, 1.45), title="MemVir: classes as they were")
 
 
+def embedding_mixup(axes: Axes) -> None:
+    """Draw two classes on the circle, and mixes of them with the shares of their labels."""
+    embeddings, labels = on_circle(5, 35, 120, 165), torch.tensor([0, 0, 1, 1])
+    mixup = EmbeddingMixup(seed=6)  # draws a lambda that shows well
+    batch = mixup(embeddings, labels)
+
+    axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="0.7", zorder=0))
+    for label, color in enumerate([BLUE, GREEN]):
+        real(axes, embeddings[labels == label], color, ROW)
+        middle = embeddings[labels == label].mean(dim=0)
+        write_name(axes, middle / middle.norm(), f"class {'ab'[label]}", color)
+    for half in range(len(batch) // 2):
+        point, share = batch.embeddings[half], float(batch.weights[half])
+        members = embeddings[[int(batch.source[half]), int(batch.partner[half])]]
+        axes.plot(*members.T, color="0.8", linestyle=":", zorder=0)
+        of_a = share if batch.labels[half] == 0 else 1 - share
+        synthetic(axes, point[None], PURPLE, ROW)
+        wedge = {"center": (0.8 * point).tolist(), "r": 0.07, "linewidth": 0, "zorder": 2}
+        axes.add_patch(Wedge(theta1=90, theta2=90 + 360 * of_a, color=BLUE, **wedge))
+        axes.add_patch(Wedge(theta1=90 + 360 * of_a, theta2=450, color=GREEN, **wedge))
+    axes.set(xlim=(-1.5, 1.5), ylim=(-0.05, 1.4), title="Embedding Mixup: soft labels between two")
+
+
+def embedding_expansion(axes: Axes) -> None:
+    """Draw a sphere from above: two classes, the points on their chords, the hardest pair."""
+    above = torch.tensor([[-0.75, -0.35], [0.75, -0.35], [-0.15, 0.75], [0.05, 0.2]])
+    height = (1 - above.square().sum(dim=1, keepdim=True)).sqrt()
+    embeddings, labels = torch.cat([above, height], dim=1), torch.tensor([0, 0, 1, 1])
+    batch = EmbeddingExpansion(num_points=2)(embeddings, labels)
+
+    axes.add_patch(Circle((0, 0), 1, fill=False, color="0.7", zorder=0))
+    for first in (0, 2):
+        chord = above[first : first + 2]
+        axes.plot(*chord.T, color="0.7", linestyle=":", zorder=0)
+    draw_negatives(axes, embeddings, labels, batch)
+    axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), title="Embedding Expansion: points on chords")
+
+
+def symmetrical_synthesis(axes: Axes) -> None:
+    """Draw two classes on the circle, the reflections of their embeddings, the hardest pair."""
+    embeddings, labels = on_circle(22, 42, 112, 138), torch.tensor([0, 0, 1, 1])
+    batch = SymmetricalSynthesis(role="negative")(embeddings, labels)
+    axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="0.7", zorder=0))
+    draw_negatives(axes, embeddings, labels, batch)
+    axes.set(xlim=(-1.2, 1.2), ylim=(-0.1, 1.2), title="Symmetrical Synthesis: reflections")
+
+
+def draw_negatives(
+    axes: Axes, embeddings: torch.Tensor, labels: torch.Tensor, batch: SyntheticBatch
+) -> None:
+    """Draw two classes with their points, the closest real pair between them and the closest of
+    all."""
+    groups = []
+    for label, color in enumerate([BLUE, GREEN]):
+        own, made = embeddings[labels == label], batch.embeddings[batch.labels == label]
+        real(axes, own[:, :2], color, ROW)
+        synthetic(axes, made[:, :2], color, ROW)
+        groups.append((own, torch.cat([own, made])))
+    for (first, second), style in zip(zip(*groups, strict=True), (":", "-"), strict=True):
+        nearest = torch.cdist(first, second)
+        i, j = divmod(int(nearest.argmin()), len(second))
+        ends = torch.stack([first[i], second[j]])[:, :2]
+        axes.plot(*ends.T, color=RED, linestyle=style, linewidth=1.5, zorder=1)
+
+
 def intraclass_adaptive_augmentation(axes: Axes) -> None:
     """Draw a sphere from above: two classes that vary in one direction each, and copies."""
     a = torch.tensor([[-0.7, -0.28], [-0.45, -0.33], [-0.2, -0.26]])
@@ -134,6 +204,26 @@ def intraclass_adaptive_augmentation(axes: Axes) -> None:
     axes.set(xlim=(-1.15, 1.15), ylim=(-0.85, 0.85), title="IAA: copies that vary as their class")
 
 
+def densely_anchored_sampling(axes: Axes) -> None:
+    """Draw two classes on the circle, copies of their embeddings, and their differences."""
+    embeddings, labels = on_circle(25, 55, 115, 155), torch.tensor([0, 0, 1, 1])
+    # Far more than the released settings, with which copies and sources look the same.
+    far = {"num_copies": 5, "num_channels": 1, "scale_range": (0.8, 1.25), "shift": 0.3}
+    batch = DenselyAnchoredSampling(2, 2, **far, seed=2)(embeddings, labels)
+
+    axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="0.7", zorder=0))
+    for label, color in enumerate([BLUE, GREEN]):
+        own, made = embeddings[labels == label], batch.embeddings[batch.labels == label]
+        axes.annotate(
+            "", own[0].tolist(), own[1].tolist(), arrowprops={"arrowstyle": "<->", "color": color}
+        )
+        synthetic(axes, made, color, ROW)
+        real(axes, own, color, ROW)
+        middle = own.mean(dim=0)
+        write_name(axes, middle / middle.norm(), f"class {'ab'[label]}", color)
+    axes.set(xlim=(-1.5, 1.5), ylim=(-0.05, 1.4), title="DAS: copies, scaled and shifted")
+
+
 def draw(*methods: Callable[[Axes], None]) -> Figure:
     """Draw methods side by side."""
     size = 5.5 * len(methods), 4
@@ -151,8 +241,12 @@ def main(folder: Path) -> None:
     for file_name, methods in {
         "proxy_synthesis": [proxy_synthesis],
         "spherical_embedding_expansion": [spherical_embedding_expansion],
-        "mem_vir": [mem_vir],
+        "densely_anchored_sampling": [densely_anchored_sampling],
+        "embedding_expansion": [embedding_expansion],
+        "embedding_mixup": [embedding_mixup],
         "intraclass_adaptive_augmentation": [intraclass_adaptive_augmentation],
+        "mem_vir": [mem_vir],
+        "symmetrical_synthesis": [symmetrical_synthesis],
         "methods": [proxy_synthesis, spherical_embedding_expansion],
     }.items():
         path = folder / f"{file_name}.svg"

@@ -2,6 +2,9 @@
 
 from .base_augmenter import BaseAugmenter
 from .compose import Compose
+from .densely_anchored_sampling import DenselyAnchoredSampling
+from .embedding_expansion import EmbeddingExpansion
+from .embedding_mixup import EmbeddingMixup
 from .intraclass_adaptive_augmentation import IntraclassAdaptiveAugmentation
 from .mem_vir import MemVir
 from .proxy_synthesis import ProxySynthesis
@@ -13,6 +16,9 @@ from .synthetic_batch import SyntheticBatch
 __all__ = [
     "BaseAugmenter",
     "Compose",
+    "DenselyAnchoredSampling",
+    "EmbeddingExpansion",
+    "EmbeddingMixup",
     "IntraclassAdaptiveAugmentation",
     "MemVir",
     "ProxySynthesis",

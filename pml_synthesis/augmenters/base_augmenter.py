@@ -64,6 +64,14 @@ class BaseAugmenter(ModuleWithRecords):
     #: of a fixed length. They are part of the `state_dict`.
     counters: tuple[str, ...] = ()
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse counters that are the base class's own."""
+        super().__init_subclass__(**kwargs)
+        taken = sorted({"seed", "step", "stream"} & set(cls.counters))
+        free = f"of {cls.__name__} to be other names than seed, step and stream"
+        if taken:
+            raise ValueError(f"Expected `counters` {free}, which the base class keeps: {taken}.")
+
     def __init__(self, seed: int | None = None, collect_stats: bool | None = None) -> None:
         super().__init__(collect_stats=collect_stats)
         if seed is None:

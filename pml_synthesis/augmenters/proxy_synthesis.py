@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 
 import torch
 from torch import Generator, Tensor
@@ -13,6 +12,7 @@ from ..functional import class_distinct_pairs, mix_units, row_order
 from ..functional.precision import working_dtype
 from ..functional.unit_vectors import unit
 from .base_augmenter import BaseAugmenter
+from .mixing_weight import draw_mixing_weight
 from .real_batch import RealBatch
 from .synthetic_batch import Mixture, SyntheticBatch
 
@@ -80,7 +80,7 @@ class ProxySynthesis(BaseAugmenter):
         embeddings, labels, proxies = batch.embeddings, batch.labels, batch.proxies
         assert proxies is not None
         num_classes, device = len(proxies), embeddings.device
-        weight = _apart_from_half(_draw_beta(self.alpha, generator), batch.dtype)
+        weight = draw_mixing_weight(self.alpha, batch.dtype, generator)
         direction = torch.randn(embeddings.shape[1], dtype=torch.float64, generator=generator)
         present, class_index = torch.unique_consecutive(
             batch.host_labels.sort().values, return_inverse=True
@@ -149,19 +149,3 @@ def _select(vectors: Tensor, members: Tensor) -> Tensor:
         # A transposed weight: in its layout, so that its gradient is in it too.
         return vectors.T.index_select(1, members).T.contiguous()
     return vectors.index_select(0, members)
-
-
-def _apart_from_half(weight: float, dtype: torch.dtype) -> float:
-    """Keep a mix of any two unit vectors, which is at least |1 - 2 lambda| long, above rounding."""
-    shortest = 4 * torch.finfo(dtype).eps
-    return 0.5 + math.copysign(max(abs(weight - 0.5), shortest / 2), weight - 0.5)
-
-
-def _draw_beta(alpha: float, generator: Generator) -> float:
-    """Draw from Beta(alpha, alpha)."""
-    draws = random.Random(int(torch.randint(2**62, (), generator=generator)))
-    # Above, it is 1/2 to the last digit of float32, and betavariate may search without an end.
-    alpha = min(alpha, 1e12)
-    weight = draws.betavariate(alpha, alpha)
-    # A very small alpha lets both of its gamma variables be 0, of which betavariate makes 0.
-    return weight if draws.random() < 0.5 else 1 - weight

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Generator
 
+from .._checks import expect
 from ..functional import class_sharing_pairs, reflect, row_order
 from .base_augmenter import BaseAugmenter
 from .real_batch import RealBatch
@@ -14,22 +17,36 @@ from .synthetic_batch import SyntheticBatch
 class SymmetricalSynthesis(BaseAugmenter):
     r"""Reflects each embedding about another embedding of its class.
 
-    With b a row, a the other one and N(v) = v / ||v||,
+    With b an embedding, a the other one and N(v) = v / ||v||,
 
     .. math:: q = 2 \langle N(a), N(b) \rangle N(a) - N(b)
 
     is a unit vector as far from a as b is, on the far side, and has the label of both. No new
-    classes, and no proxies are needed: it serves pair losses and proxy losses. The other row is
-    drawn at random, whatever the order of the batch; nothing comes of a row that is alone in its
-    class. Gradients reach both rows.
+    classes, and no proxies are needed: it serves pair losses and proxy losses. The other embedding
+    is drawn at random, whatever the order of the batch; nothing comes of one that is alone in its
+    class. Gradients reach both.
+
+    What becomes of q in a pair loss is up to `role`. With "all" it joins the batch. With "negative"
+    it only hardens the negative pairs, which is the second step of the paper: with G(b) = {b, q},
+    embeddings of different classes are compared by
+
+    .. math:: D_{ij} = \min_{u \in G(i), \, v \in G(j)} d(u, v)
+
+    (the largest one of similarities), and those of the same class by d itself.
 
     Args:
+        role: "all" or "negative", see above. Proxy losses take both alike.
         seed: see :class:`BaseAugmenter`.
         collect_stats: see :class:`BaseAugmenter`. Records `num_rows`.
 
-    Source: Gu, Ko, "Symmetrical Synthesis for Deep Metric Learning", AAAI 2020, arXiv 2001.11658:
-    the generation of synthetic points, with alpha = 2 and beta = 1, on unit vectors. That each
-    negative pair then takes part with its hardest points alone is not part of it.
+    Raises:
+        ValueError: if `role` is another one.
+
+    Source: Gu, Ko, "Symmetrical Synthesis for Deep Metric Learning", AAAI 2020, arXiv 2001.11658,
+    with alpha = 2 and beta = 1, on unit vectors, and its released code. The published gains are
+    those of hardened negatives; "all" is another training signal. With NPairsLoss, "negative"
+    covers four of the six products whose largest one is a logit of the release (two of them with
+    the classes exchanged), and it leaves the logits of positive pairs as they are.
 
     Example:
         >>> batch = SymmetricalSynthesis(seed=0)(torch.randn(5, 16), torch.tensor([0, 0, 1, 1, 2]))
@@ -39,8 +56,17 @@ class SymmetricalSynthesis(BaseAugmenter):
 
     requires_proxies = False
 
-    def __init__(self, *, seed: int | None = None, collect_stats: bool | None = None) -> None:
+    def __init__(
+        self,
+        role: Literal["all", "negative"] = "all",
+        *,
+        seed: int | None = None,
+        collect_stats: bool | None = None,
+    ) -> None:
         super().__init__(seed=seed, collect_stats=collect_stats)
+        fits = isinstance(role, str) and role in ("all", "negative")
+        expect(fits, "role", "'all' or 'negative'", role)
+        self.role = role
         self.add_to_recordable_attributes(name="num_rows", is_stat=True)
 
     def synthesize(self, batch: RealBatch, generator: Generator) -> SyntheticBatch:
@@ -61,4 +87,5 @@ class SymmetricalSynthesis(BaseAugmenter):
             labels=labels[rows[0]],
             proxies=embeddings[:0],
             source=rows[0],
+            role=self.role,
         )

@@ -45,7 +45,7 @@ class SyntheticBatch:
 
     Args:
         embeddings: the synthetic embeddings, [M, D]. Where a loss uses norms, one that has a source
-            is given the norm of its source.
+            is given the norm of its source, unless `keeps_norms`.
         labels: int64, [M]; y < C is a real class, C + i the i-th new one.
         proxies: the proxies of the E new classes, [E, D], or [E, K, D] where a class has K centres.
             E may be 0.
@@ -66,12 +66,16 @@ class SyntheticBatch:
             :class:`~pml_synthesis.SynthesisLoss` is multiplied by the number of all embeddings (the
             sum of their weights) over that of the counted ones, unless its reducer sums: the real
             embeddings keep the share that they have without these. For proxy losses.
+        keeps_norms: whether they keep their own norms where a loss uses norms.
+        partner: int64, [M]: for a candidate that is mixed from two real embeddings of different
+            classes, the one that is not its source; -1 for others, the default. A pair loss
+            compares it with embeddings of these two classes alone, and not with the two themselves.
         row_mixture: how the embeddings are mixed from real ones, if they are; saves time in the
             loss.
         class_mixture: how the new proxies are mixed from real ones, if they are; likewise.
 
     Raises:
-        ValueError: if lengths or widths do not fit together, labels or sources are no integers, or
+        ValueError: if lengths or widths do not fit together, labels or indices are no integers, or
             the role is unknown.
 
     Example:
@@ -89,6 +93,8 @@ class SyntheticBatch:
     term: Tensor | None = None
     role: Role = "all"
     counted: bool = True
+    keeps_norms: bool = False
+    partner: Tensor | None = None
     row_mixture: Mixture | None = None
     class_mixture: Mixture | None = None
     _parts: tuple[SyntheticBatch, ...] = field(default=(), repr=False)
@@ -100,7 +106,7 @@ class SyntheticBatch:
             self.embeddings.ndim == 2, "embeddings", "of shape [M, D]", tuple(self.embeddings.shape)
         )
         rows, width = self.embeddings.shape
-        for name in ("labels", "source", "parent", "weights"):
+        for name in ("labels", "source", "parent", "weights", "partner"):
             values = getattr(self, name)
             if values is None:
                 continue
@@ -132,6 +138,17 @@ class SyntheticBatch:
     def parts(self) -> tuple[SyntheticBatch, ...]:
         """The batches that this one was put together from, or itself."""
         return self._parts or (self,)
+
+    @property
+    def norm_source(self) -> Tensor:
+        """The real embedding whose norm each one is given where a loss uses norms, [M]; -1 where it
+        keeps its own."""
+        return torch.cat(
+            [
+                torch.full_like(part.source, -1) if part.keeps_norms else part.source
+                for part in self.parts
+            ]
+        )
 
     def of_role(self, role: Role) -> SyntheticBatch | None:
         """Return the parts of a role that have embeddings as one batch, or None."""
@@ -176,6 +193,8 @@ class SyntheticBatch:
             ValueError: if one is out of range, or a new class has neither source nor parent.
         """
         expect_between("source", self.source, -1, batch_size)
+        if self.partner is not None:
+            expect_between("partner", self.partner, -1, batch_size)
         if num_classes is None:
             return
         expect_between("labels", self.labels, 0, num_classes + self.num_new_classes)
@@ -241,7 +260,8 @@ class SyntheticBatch:
             labels=torch.cat([part.labels for part in parts]),
             proxies=torch.cat(proxies) if proxies else parts[0].proxies,
             source=torch.cat([part.source for part in parts]),
-            parent=_joined_parents(parts),
+            parent=_joined_indices(parts, "parent"),
+            partner=_joined_indices(parts, "partner"),
             weights=_joined_weights(parts),
             term=torch.stack(terms).sum() if terms else None,
             row_mixture=parts[-1].row_mixture,
@@ -250,12 +270,16 @@ class SyntheticBatch:
         )
 
 
-def _joined_parents(parts: Sequence[SyntheticBatch]) -> Tensor | None:
-    """Return the parents of all parts, -1 where a part has none, or None where none has any."""
-    if all(part.parent is None for part in parts):
+def _joined_indices(parts: Sequence[SyntheticBatch], name: str) -> Tensor | None:
+    """Return such indices of all parts, -1 where a part has none, or None where none has any."""
+    given = [getattr(part, name) for part in parts]
+    if all(indices is None for indices in given):
         return None
     return torch.cat(
-        [torch.full_like(part.labels, -1) if part.parent is None else part.parent for part in parts]
+        [
+            torch.full_like(part.labels, -1) if indices is None else indices
+            for part, indices in zip(parts, given, strict=True)
+        ]
     )
 
 

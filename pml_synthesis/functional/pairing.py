@@ -86,3 +86,39 @@ def class_sharing_pairs(sorted_labels: Tensor, draws: Tensor) -> Tensor:
     others = (size - 1).clamp_min(1)
     partner = start + (position - start + 1 + draws % others) % size
     return torch.stack([position, partner])[:, size > 1]
+
+
+def class_matching_pairs(sorted_labels: Tensor, member_order: Tensor) -> Tensor:
+    """Match the embeddings of each class two by two, without a loop over them.
+
+    The members of a class follow one another in a random order. The first and the second are each
+    other's partners, so are the third and the fourth, and so on. The last one of an odd number
+    takes the one before it, which keeps its own partner. An embedding that is alone is left out.
+
+    Args:
+        sorted_labels: the labels in ascending order, [B].
+        member_order: a permutation of the positions in `sorted_labels`, [B]: members of a class
+            follow one another as in it: the draw.
+
+    Returns:
+        Positions in `sorted_labels`, int64, [2, P]: each embedding that could be paired, and its
+        partner. P <= B.
+
+    Example:
+        >>> labels, order = torch.tensor([3, 3, 3, 5, 8, 8]), torch.tensor([4, 2, 0, 3, 1, 5])
+        >>> class_matching_pairs(labels, order)
+        tensor([[2, 0, 1, 4, 5],
+                [0, 2, 0, 5, 4]])
+    """
+    layout = member_order[sorted_labels[member_order].argsort(stable=True)]
+    sizes = torch.unique_consecutive(sorted_labels, return_counts=True)[1]
+    ends = sizes.cumsum(0)
+    position = torch.arange(len(sorted_labels), device=sorted_labels.device)
+    place = torch.searchsorted(ends, position, right=True)
+    size, start = sizes[place], (ends - sizes)[place]
+
+    rank = position - start
+    other = rank + 1 - 2 * (rank % 2)
+    partner = start + torch.where(other < size, other, rank - 1)
+    valid = size > 1
+    return torch.stack([layout[valid], layout[partner[valid]]])

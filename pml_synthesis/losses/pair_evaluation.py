@@ -19,6 +19,7 @@ from .hardened_distance import HardenedDistance
 from .loss_inputs import LossInputs
 from .pair_tuples import (
     candidate_pairs,
+    drop_foreign_mixes,
     join_pairs,
     repeat_for_anchors,
     repeat_for_candidates,
@@ -82,23 +83,18 @@ class PairEvaluation:
         changes: dict[str, Any] = regularizer_of_real(self.loss, self.inputs)
         # Of no embeddings where the role has none.
         everywhere = batch.of_role("all") or SyntheticBatch.empty(embeddings)
-        candidates, negatives = batch.of_role("candidate"), batch.of_role("negative")
+        candidates = batch.of_role("candidate")
 
         rows = torch.cat([embeddings, self._with_norms(everywhere)])
         row_labels = torch.cat([labels, everywhere.labels])
-        tuples = self.inputs.mined(self.miner, rows, row_labels)
+        tuples = self._mined(batch, everywhere, row_labels)
         if self.miner is None and tuples is not None:
             tuples = repeat_for_anchors(tuples, everywhere.source, len(labels))
         if candidates is not None:
             tuples, ref_emb, ref_labels = self._with_candidates(
                 candidates, tuples, rows, row_labels
             )
-        if negatives is not None:
-            hardened = self._with_norms(negatives), negatives.source
-            compared = (rows,) if ref_emb is None else (rows, ref_emb)
-            changes["distance"] = HardenedDistance(
-                self.loss.distance, embeddings, labels, *hardened, compared
-            )
+        changes |= self._hardened(self.loss.distance, batch, rows, ref_emb)
         parents = torch.cat([labels, everywhere.parent_labels(labels)])
         weights = self._weights(everywhere, candidates)
         changes["reducer"] = ParentReducer(self.loss.reducer, parents, weights)
@@ -129,6 +125,8 @@ class PairEvaluation:
             terms.append(term)
         if candidates is not None:
             pairs = candidate_pairs(labels, candidates.labels, candidates.source, start=0)
+            if candidates.partner is not None:
+                pairs = drop_foreign_mixes(pairs, labels, candidates.partner, start=0)
             rows, weights = self._with_norms(candidates), candidates.weights
             both = None if weights is None else (torch.ones_like(embeddings[:, 0]), weights)
             call = pairs, rows, candidates.labels
@@ -177,8 +175,32 @@ class PairEvaluation:
             tuples = join_pairs(all_pairs(row_labels), pairs)
         else:
             tuples = repeat_for_candidates(tuples, candidates.source, start)
+        if candidates.partner is not None:
+            tuples = drop_foreign_mixes(tuples, row_labels, candidates.partner, start)
         ref_emb = torch.cat([rows, self._with_norms(candidates)])
         return tuples, ref_emb, torch.cat([row_labels, candidates.labels])
+
+    def _mined(self, batch: SyntheticBatch, everywhere: SyntheticBatch, labels: Tensor) -> Any:
+        """Return what the miner finds by its own distances, hardened like those of the loss."""
+        if self.miner is None:
+            return self.inputs.indices_tuple
+        distance = self.miner.distance
+        rows = torch.cat([self.inputs.embeddings, self._with_norms(everywhere, distance)])
+        with substituted(self.miner, self._hardened(distance, batch, rows)) as twin:
+            return self.inputs.mined(twin, rows, labels)
+
+    def _hardened(
+        self, distance: Any, batch: SyntheticBatch, *compared: Tensor | None
+    ) -> dict[str, Any]:
+        """Return, by name, the distance hardened by those of the role "negative", if there are."""
+        negatives = batch.of_role("negative")
+        if negatives is None:
+            return {}
+        embeddings, labels = self.inputs[:2]
+        assert labels is not None  # The augmenter has refused it.
+        synthetic = self._with_norms(negatives, distance), negatives.source
+        given = tuple(tensor for tensor in compared if tensor is not None)
+        return {"distance": HardenedDistance(distance, embeddings, labels, *synthetic, given)}
 
     def _check(self, batch: SyntheticBatch) -> None:
         name = type(self.loss).__name__
@@ -203,11 +225,13 @@ class PairEvaluation:
             fitting = "one that makes embeddings of the role 'all' where `ref_emb` is given"
             expect(roles <= {"all"}, "augmenter", fitting, " and ".join(sorted(roles)))
 
-    def _with_norms(self, batch: SyntheticBatch) -> Tensor:
-        """Return synthetic embeddings, with norms where the loss uses norms."""
-        if getattr(self.loss.distance, "normalize_embeddings", True):
+    def _with_norms(self, batch: SyntheticBatch, distance: Any = None) -> Tensor:
+        """Return synthetic embeddings, with norms where a distance, by default that of the loss,
+        uses norms."""
+        distance = self.loss.distance if distance is None else distance
+        if getattr(distance, "normalize_embeddings", True):
             return batch.embeddings
-        return with_source_norms(batch.embeddings, batch.source, self.inputs.embeddings)
+        return with_source_norms(batch.embeddings, batch.norm_source, self.inputs.embeddings)
 
     def _weights(
         self, everywhere: SyntheticBatch, candidates: SyntheticBatch | None

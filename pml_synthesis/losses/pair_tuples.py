@@ -81,6 +81,39 @@ def candidate_pairs(labels: Tensor, candidate_labels: Tensor, source: Tensor, st
     return anchors, positives + start, other_anchors, negatives + start
 
 
+def drop_foreign_mixes(
+    indices_tuple: Tuples, labels: Tensor, partner: Tensor, start: int
+) -> Tuples:
+    """Drop the tuples whose negative is a mix of the anchor itself or of two other classes.
+
+    What is left of mixes is mixed from an embedding of the anchor's class, another one, and one of
+    a different class.
+
+    Args:
+        indices_tuple: as :func:`repeat_for_anchors`.
+        labels: of the anchors, those of the real embeddings first.
+        partner: for each candidate the real embedding that it is mixed with, or -1, [M].
+        start: the index of the first candidate.
+
+    Returns:
+        The other tuples.
+
+    Example:
+        >>> labels, partner = torch.tensor([0, 0, 1, 2]), torch.tensor([0])
+        >>> anchors, negatives = torch.tensor([0, 1, 3]), torch.tensor([4, 4, 4])
+        >>> none = anchors[:0]
+        >>> drop_foreign_mixes((none, none, anchors, negatives), labels, partner, start=4)[2:]
+        (tensor([1]), tensor([4]))
+    """
+    anchors, negatives = indices_tuple[2 if len(indices_tuple) == 4 else 0], indices_tuple[-1]
+    mixed_with = partner[(negatives - start).clamp_min(0)]
+    ordinary = (negatives < start) | (mixed_with < 0)
+    kept = ordinary | ((labels[anchors] == labels[mixed_with]) & (anchors != mixed_with))
+    if len(indices_tuple) == 4:
+        return *indices_tuple[:2], anchors[kept], negatives[kept]
+    return tuple(part[kept] for part in indices_tuple)
+
+
 def join_pairs(first: Tuples, second: Tuples) -> Tuples:
     """Put two sets of pairs (a, p, a, n) together; triplets among them become pairs.
 

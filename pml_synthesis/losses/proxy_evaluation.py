@@ -109,6 +109,7 @@ class ProxyEvaluation:
         weights = None
         if batch.weights is not None:
             weights = torch.cat([batch.weights.new_ones(len(labels)), batch.weights])
+            weights = self._scaled(weights)
         return self._weighed(
             mined_labels,
             behind,
@@ -128,10 +129,13 @@ class ProxyEvaluation:
         if getattr(self.loss, "weight_regularizer", None) is not None:
             changes["weight_regularizer"] = None
         call = self.inputs.indices_tuple, rows, batch.labels
+        weights = batch.weights
+        if weights is not None:
+            weights = self._scaled(weights, alone=True)
         return self._weighed(
             labels,
             batch.source,
-            batch.weights,
+            weights,
             changes,
             lambda twin: unregularized_loss(twin, rows, batch.labels, parents, *call),
             records=False,
@@ -155,7 +159,7 @@ class ProxyEvaluation:
         Args:
             mined_labels: of what the mined tuple speaks of.
             behind: for each embedding of the call the one whose mined weight it has, or -1, [N].
-            weights: [N], or None.
+            weights: as the loss is to take them, [N], or None.
             changes: of the loss.
             function: of the changed loss.
             records: see :func:`~pml_synthesis.pml.substituted`.
@@ -169,7 +173,7 @@ class ProxyEvaluation:
             mined = torch.cat([mined, mined.new_ones(1)])[behind]
             if weights is None:
                 return mined
-            return self.binding.weigh(mined, self._scaled(weights).to(mined))
+            return self.binding.weigh(mined, weights.to(mined))
 
         with substituted(self.loss, changes, records) as twin, row_weights(weigh):
             value = function(twin)
@@ -181,9 +185,9 @@ class ProxyEvaluation:
             )
         return value
 
-    def _scaled(self, weights: Tensor) -> Tensor:
+    def _scaled(self, weights: Tensor, alone: bool = False) -> Tensor:
         """Scale weights so that a mean over embeddings is divided by their sum."""
-        sums = all(self._sums(name) for name in self._sub_losses())
+        sums = all(self._sums(name, alone) for name in self._sub_losses())
         if sums or self.binding.weighs_exponents:
             return weights
         return weights / weights.mean().clamp_min(torch.finfo(weights.dtype).tiny)
@@ -202,13 +206,16 @@ class ProxyEvaluation:
         regularizers = loss.all_regularization_loss_names()
         return [name for name in loss.sub_loss_names() if name not in regularizers]
 
-    def _sums(self, name: str) -> bool:
+    def _sums(self, name: str, alone: bool = False) -> bool:
         """Tell whether the elements of a sub-loss are summed, or left as they are."""
         reducer: Any = self.loss.reducer
         if isinstance(reducer, MultipleReducers):
             # PML makes one for each sub-loss where there are several, as with a regularizer.
             known = name in reducer.reducers
             reducer = reducer.reducers[name] if known else reducer.default_reducer
+        if alone and isinstance(reducer, DoNothingReducer):
+            # The term is a scalar all the same; see unregularized_loss.
+            reducer = self.loss.get_default_reducer()
         return isinstance(reducer, (SumReducer, DoNothingReducer))
 
     def _weight_regularizer_of_real(self) -> dict[str, Module]:
@@ -228,7 +235,7 @@ class ProxyEvaluation:
         normalizes = getattr(self.loss.distance, "normalize_embeddings", True)
         if normalizes and not self.binding.uses_norms:
             return rows, proxies
-        rows = with_source_norms(rows, batch.source, self.inputs.embeddings)
+        rows = with_source_norms(rows, batch.norm_source, self.inputs.embeddings)
         if batch.num_new_classes:
             norm = torch.linalg.vector_norm(self.proxies, dim=-1).mean()
             proxies = unit(proxies) * norm.to(proxies)

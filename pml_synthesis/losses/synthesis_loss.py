@@ -49,7 +49,8 @@ class SynthesisLoss(BaseMetricLossFunction):
             proxy losses of PML, and those taught by :func:`register_proxies`).
         augmenter: what makes the synthetic batch, or None for the plain loss.
         miner: a PML miner, or None. In training mode it is run on the real embeddings and the
-            synthetic ones (for pair losses those of the role "all"; see :class:`SyntheticBatch`).
+            synthetic ones. For pair losses these are those of the role "all", and its distances are
+            hardened by those of the role "negative"; see :class:`SyntheticBatch`.
 
     Raises:
         ValueError: if `loss` is no PML loss, `augmenter` no augmenter, `miner` no miner, or the

@@ -276,6 +276,11 @@ def test_no_classes_fit_to_proxies_of_any_form(form):
     assert batch.proxies.shape == (0, *form[1:])
 
 
+def test_counters_are_not_those_of_the_base_class():
+    with pytest.raises(ValueError, match="`counters` of Counting to be other names than seed"):
+        type("Counting", (Mirror,), {"counters": ("step",)})
+
+
 def test_an_augmenter_must_return_a_synthetic_batch():
     class Forgetful(Mirror):
         def synthesize(self, *args):

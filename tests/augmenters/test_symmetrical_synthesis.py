@@ -1,9 +1,11 @@
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pytorch_metric_learning import losses, miners, samplers, trainers
-from torch.nn.functional import cosine_similarity
+from pytorch_metric_learning import distances, losses, miners, samplers, trainers
+from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from cases import (
     CLOSE,
@@ -12,9 +14,12 @@ from cases import (
     assert_same_gradients,
     assert_same_gradients_of_batches,
     draw_batch,
+    pairs,
+    triplets,
 )
 from pml_synthesis import SymmetricalSynthesis, SynthesisLoss
 from reference import synthesize
+from reference.hardened_distance import Matrix, hardened
 
 PAIR_LOSSES = [losses.ContrastiveLoss, losses.MultiSimilarityLoss, losses.TripletMarginLoss]
 
@@ -82,7 +87,7 @@ def test_nothing_comes_of_rows_that_are_alone(labels):
 
 def test_statistics_and_repr():
     augmenter = SymmetricalSynthesis(seed=3, collect_stats=True)
-    assert repr(augmenter) == "SymmetricalSynthesis(seed=3)"
+    assert repr(augmenter) == "SymmetricalSynthesis(role='all', seed=3)"
     assert augmenter.num_rows == 0
     augmenter(torch.randn(4, 3), torch.tensor([0, 0, 1, 2]))
     assert augmenter.num_rows == 2
@@ -127,6 +132,94 @@ def test_a_mined_tuple_is_repeated_with_the_reflected_row_as_anchor(loss_class, 
     assert len(expected_tuples[0]) > len(tuples[0])
 
 
+# ------------------------------------------------------------------------ the role "negative"
+
+
+@pytest.mark.parametrize("order", ["random", "sorted", "balanced", "dominated"])
+def test_the_role_changes_nothing_but_the_role(order):
+    x, y = draw_batch(0, order=order)
+    batch, joined = (
+        SymmetricalSynthesis("negative", seed=1)(x, y),
+        SymmetricalSynthesis(seed=1)(x, y),
+    )
+    assert (batch.role, joined.role) == ("negative", "all")
+    assert_same_batch(batch, joined)
+
+
+@pytest.mark.parametrize("loss_class", [*PAIR_LOSSES, losses.LiftedStructureLoss])
+@pytest.mark.parametrize("tuples", [None, triplets, pairs], ids=["all", "triplets", "pairs"])
+@pytest.mark.parametrize("order", ["random", "sorted", "dominated"])
+def test_hardens_the_negatives_of_pair_losses(loss_class, tuples, order):
+    x, y = draw_batch(0, order=order)
+    augmenter, loss = SymmetricalSynthesis("negative", seed=1), loss_class()
+    mined = None if tuples is None else tuples(y)
+    matrix = hardened(loss.distance, x, y, synthesize(augmenter, x, y))
+    expected = loss_class(distance=Matrix(matrix, loss.distance.is_inverted))(x, y, mined)
+    value = SynthesisLoss(loss, augmenter)(x, y, mined)
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x])
+
+
+def released_products(a, p):
+    """Return the six matrices of products whose largest entries are the logits of the release."""
+    about_a = torch.stack([2 * (u @ v) / (u @ u) * u - v for u, v in zip(a, p, strict=True)])
+    about_p = torch.stack([2 * (u @ v) / (v @ v) * v - u for u, v in zip(a, p, strict=True)])
+    points = {"a": a, "p": p, "q1": about_a, "q2": about_p}
+    return {
+        f"{one} {other}": torch.stack([torch.stack([u @ v for v in v_of]) for u in u_of])
+        for (one, u_of), (other, v_of) in itertools.combinations(points.items(), 2)
+    }
+
+
+def largest(*matrices):
+    return torch.stack(matrices).amax(dim=0)
+
+
+@pytest.mark.parametrize("normalize_embeddings", [True, False], ids=["unit", "raw"])
+@pytest.mark.parametrize("seed", range(5))
+def test_covers_four_of_the_six_products_of_the_released_n_pairs(normalize_embeddings, seed):
+    x, _ = draw_batch(seed, batch_size=12)
+    y = torch.arange(6).repeat(2)
+    points = normalize(x) if normalize_embeddings else x
+    six = released_products(points[:6], points[6:])
+    covered = largest(six["a p"], six["a q1"], six["p q2"].T, six["q1 q2"].T)
+    positives = torch.eye(6, dtype=torch.bool)
+    logits = torch.where(positives, six["a p"], covered)
+
+    distance = distances.DotProductSimilarity(normalize_embeddings=normalize_embeddings)
+    loss = SynthesisLoss(losses.NPairsLoss(distance=distance), SymmetricalSynthesis("negative"))
+    value, expected = loss(x, y), cross_entropy(logits, torch.arange(6))
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x])
+
+    # With the classes exchanged, the release takes a q2 and p q1 beside these.
+    released = largest(*six.values())
+    others = largest(covered, covered.T, six["a q2"], six["a q2"].T, six["p q1"], six["p q1"].T)
+    assert torch.equal(largest(released, released.T)[~positives], others[~positives])
+    assert not torch.equal(largest(released, released.T), largest(covered, covered.T))
+    # Its logits of positive pairs are those of a p where these are unit vectors at less than 90
+    # degrees.
+    if normalize_embeddings:
+        near = positives & (six["a p"] > 0)
+        torch.testing.assert_close(released[near], six["a p"][near], **CLOSE)
+
+
+def test_classes_of_one_embedding_keep_their_distances():
+    x, _ = draw_batch(0, batch_size=6)
+    y = torch.tensor([0, 0, 0, 0, 1, 2])
+    none = torch.empty(0, dtype=torch.int64)
+    loss = losses.ContrastiveLoss(neg_margin=2.0)
+
+    def value(loss, i, j):
+        # Twice, since PML takes a single pair for none.
+        return loss(x, y, (none, none, torch.tensor([i, i]), torch.tensor([j, j])))
+
+    synthesis = SynthesisLoss(loss, SymmetricalSynthesis("negative", seed=0))
+    torch.testing.assert_close(value(synthesis, 4, 5), value(loss, 4, 5), **CLOSE)
+    pairs_of_both = itertools.product(range(4), (4, 5))
+    assert any(value(synthesis, *pair) > value(loss, *pair) + 1e-3 for pair in pairs_of_both)
+
+
 class Points(torch.utils.data.Dataset):
     """Eight classes that differ in two of twelve coordinates, the others being noise."""
 
@@ -145,11 +238,12 @@ class Points(torch.utils.data.Dataset):
         return self.points[index], self.labels[index]
 
 
+@pytest.mark.parametrize("role", ["all", "negative"])
 @pytest.mark.parametrize("miner", [None, miners.MultiSimilarityMiner()])
 @pytest.mark.parametrize("loss_class", PAIR_LOSSES)
-def test_trains_with_a_trainer_of_pml(loss_class, miner):
+def test_trains_with_a_trainer_of_pml(loss_class, miner, role):
     points, trunk = Points(), torch.nn.Linear(12, 4)
-    loss = SynthesisLoss(loss_class(), SymmetricalSynthesis(collect_stats=True))
+    loss = SynthesisLoss(loss_class(), SymmetricalSynthesis(role, collect_stats=True))
     untrained = loss_class()(trunk(points.points), points.labels)
     trainer = trainers.MetricLossOnly(
         models={"trunk": trunk},

@@ -7,7 +7,9 @@ import torch
 
 from pml_synthesis.functional import (
     class_distinct_pairs,
+    class_matching_pairs,
     class_sharing_pairs,
+    inner_points,
     mix_units,
     random_frame,
     random_signs,
@@ -30,13 +32,18 @@ def arguments():
     direction = torch.randn(D, dtype=torch.float64, generator=draws)
     return {
         mix_units: (unit, beside, 0.3),
+        inner_points: (x, w, 2),
         reflect: (x, w),
         simplex_vertices: (K,),
         spherical_expansion: (x, w, frame, signs),
         row_order: (x, labels, direction),
         class_distinct_pairs: (labels, torch.tensor([1, 2, 0]), torch.randperm(B)),
+        class_matching_pairs: (labels, torch.randperm(B)),
         class_sharing_pairs: (labels, torch.arange(B)),
     }
+
+
+PAIRINGS = class_distinct_pairs, class_matching_pairs, class_sharing_pairs
 
 
 @pytest.mark.parametrize("function", arguments(), ids=lambda function: function.__name__)
@@ -44,7 +51,7 @@ def arguments():
 def test_compiles_as_one_graph(function, backend):
     if backend == "inductor" and shutil.which("c++") is None and shutil.which("g++") is None:
         pytest.skip("inductor needs a C++ compiler, and none is here")
-    if function in (class_distinct_pairs, class_sharing_pairs) and torch.__version__ < (2, 3):
+    if function in PAIRINGS and torch.__version__ < (2, 3):
         pytest.skip("torch 2.2 compiles no sizes that depend on labels")
     given = arguments()[function]
     # How many pairs there are depends on the labels.

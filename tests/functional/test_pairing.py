@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pml_synthesis.functional import class_distinct_pairs, class_sharing_pairs
+from pml_synthesis.functional import class_distinct_pairs, class_matching_pairs, class_sharing_pairs
 
 labels_lists = st.lists(st.integers(0, 9), min_size=0, max_size=60)
 
@@ -114,3 +114,38 @@ def test_all_other_rows_of_the_class_are_met_equally_often():
         counts[rows, partners] += 1
     expected = 500 * (1 - torch.eye(5))
     assert (counts - expected).abs().max() < 100
+
+
+def draw_matching(labels, seed):
+    sorted_labels = torch.tensor(labels, dtype=torch.int64).sort().values
+    members = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    return sorted_labels, class_matching_pairs(sorted_labels, members)
+
+
+@settings(max_examples=300, deadline=None)
+@given(labels_lists, st.integers(0, 1000))
+def test_members_of_a_class_are_matched_but_for_an_odd_one(labels, seed):
+    sorted_labels, (rows, partners) = draw_matching(labels, seed)
+    assert torch.equal(sorted_labels[rows], sorted_labels[partners])
+    assert (rows != partners).all()
+    not_alone = [row for row, y in enumerate(sorted_labels.tolist()) if labels.count(y) > 1]
+    assert rows.sort().values.tolist() == not_alone
+    partner = dict(zip(rows.tolist(), partners.tolist(), strict=True))
+    unmatched = [int(sorted_labels[row]) for row in partner if partner[partner[row]] != row]
+    odd = [y for y in sorted(set(labels)) if labels.count(y) % 2 == 1 and labels.count(y) > 1]
+    assert sorted(unmatched) == odd
+
+
+def test_neighbours_in_the_drawn_order_are_matched():
+    members = torch.tensor([5, 3, 0, 2, 4, 1])
+    pairs = class_matching_pairs(torch.tensor([3, 5, 5, 5, 5, 5]), members)
+    assert pairs.T.tolist() == [[5, 3], [3, 5], [2, 4], [4, 2], [1, 4]]
+
+
+def test_all_other_rows_of_the_class_are_matched_equally_often():
+    counts = torch.zeros(6, 6)
+    for seed in range(2000):
+        rows, partners = draw_matching([0] * 6, seed)[1]
+        counts[rows, partners] += 1
+    expected = 400 * (1 - torch.eye(6))
+    assert (counts - expected).abs().max() < 90

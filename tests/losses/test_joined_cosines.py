@@ -15,7 +15,7 @@ from pml_synthesis import (
     SynthesisLoss,
     SyntheticBatch,
 )
-from pml_synthesis.augmenters import proxy_synthesis
+from pml_synthesis.augmenters import mixing_weight
 from pml_synthesis.losses import joined_cosines, proxy_evaluation
 from pml_synthesis.losses.joined_cosines import cosines_suffice
 from pml_synthesis.losses.proxy_bindings import ProxyBinding
@@ -131,7 +131,7 @@ def loss_and_gradients(case, x, y, proxies, weight, dtype):
     parameter = getattr(loss, case.weight)
     parameter.data = proxies.movedim(0, case.class_dim).to(dtype).contiguous()
     x = x.detach().to(dtype).requires_grad_()
-    with mock.patch.object(proxy_synthesis, "_draw_beta", lambda *_: weight):
+    with mock.patch.object(mixing_weight, "_draw_beta", lambda *_: weight):
         value = SynthesisLoss(loss, ProxySynthesis(mu=3, seed=1))(x, y)
     gradients = torch.autograd.grad(value, [x, parameter])
     return value.double(), [g.double() / g.abs().max() for g in gradients]

@@ -1,8 +1,10 @@
 """Losses without proxies: synthetic rows join the batch, and the tuples that were mined from it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from pytorch_metric_learning import losses
+from pytorch_metric_learning import distances, losses
 
 from cases import CLOSE, Mirror, draw_batch, pairs, triplets
 from pml_synthesis import Compose, SynthesisLoss
@@ -49,4 +51,25 @@ def test_pair_losses_take_ref_emb():
     value = SynthesisLoss(losses.TripletMarginLoss(), Mirror())(x, y, None, ref, ref_labels)
     joined = torch.cat([x, -x]), torch.cat([y, y])
     expected = losses.TripletMarginLoss()(*joined, None, ref, ref_labels)
+    torch.testing.assert_close(value, expected, **CLOSE)
+
+
+class Doubled(Mirror):
+    """Makes rows of twice the norm of their sources, which counts or not."""
+
+    def __init__(self, keeps_norms):
+        super().__init__()
+        self.keeps_norms = keeps_norms
+
+    def synthesize(self, batch, generator):
+        mirrored = super().synthesize(batch, generator)
+        return replace(mirrored, embeddings=2 * mirrored.embeddings, keeps_norms=self.keeps_norms)
+
+
+def test_rows_may_keep_their_norms():
+    x, y = draw_batch(0)
+    distance = distances.LpDistance(normalize_embeddings=False)
+    loss = losses.ContrastiveLoss(pos_margin=0, neg_margin=9, distance=distance)
+    value = SynthesisLoss(loss, Compose([Doubled(True), Doubled(False)]))(x, y)
+    expected = loss(torch.cat([x, -2 * x, -x]), y.repeat(3))
     torch.testing.assert_close(value, expected, **CLOSE)

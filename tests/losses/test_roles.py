@@ -1,6 +1,7 @@
 """What synthetic embeddings are to a pair loss: everything, candidates, or hardened negatives."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from pml_synthesis import (
     SyntheticBatch,
 )
 from pml_synthesis.pml import all_pairs
+from reference.hardened_distance import Matrix, hardened
 
 
 class Near(BaseAugmenter):
@@ -48,42 +50,6 @@ class Near(BaseAugmenter):
 def made(augmenter, x, y):
     """What the augmenter makes at its first step."""
     return type(augmenter)(**augmenter.options())(x, y)
-
-
-def hardened(distance, x, y, batch):
-    """The distances of real embeddings, those between classes hardened, by loops."""
-    groups = [
-        [x[i], *(batch.embeddings[m] for m in range(len(batch)) if batch.source[m] == i)]
-        for i in range(len(y))
-    ]
-    matrix = distance(x, x)
-    rows = []
-    for i in range(len(y)):
-        row = []
-        for j in range(len(y)):
-            if y[i] == y[j]:
-                row.append(matrix[i, j])
-                continue
-            between = torch.stack(
-                [
-                    distance(u[None], v[None])[0, 0]
-                    for u, v in itertools.product(groups[i], groups[j])
-                ]
-            )
-            row.append(between.max() if distance.is_inverted else between.min())
-        rows.append(torch.stack(row))
-    return torch.stack(rows)
-
-
-class Matrix(distances.BaseDistance):
-    """A distance that knows its matrix."""
-
-    def __init__(self, matrix, is_inverted):
-        super().__init__(is_inverted=is_inverted)
-        self.matrix = matrix
-
-    def forward(self, query_emb, ref_emb=None):
-        return self.matrix
 
 
 HARDENED = {
@@ -248,6 +214,42 @@ def test_a_miner_sees_the_embeddings_of_the_role_all(loss):
     torch.testing.assert_close(SynthesisLoss(loss, None, miner=miner)(x, y), plain, **CLOSE)
     bare = SynthesisLoss(loss, Near(), miner=miner).eval()(x, y)
     torch.testing.assert_close(bare, loss(x, y), **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "build", [miners.BatchHardMiner, miners.MultiSimilarityMiner, miners.TripletMarginMiner]
+)
+@pytest.mark.parametrize("normalize_embeddings", [True, False])
+def test_a_miner_sees_distances_that_negatives_harden(build, normalize_embeddings):
+    x, y = draw_batch(0)
+    distance = distances.LpDistance(normalize_embeddings=normalize_embeddings)
+    if build is miners.MultiSimilarityMiner:
+        distance = distances.DotProductSimilarity(normalize_embeddings=normalize_embeddings)
+    miner, loss, augmenter = build(distance=distance), losses.TripletMarginLoss(), Near("negative")
+    value = SynthesisLoss(loss, augmenter, miner=miner)(x, y)
+    batch = made(augmenter, x, y)
+    given = batch
+    if not normalize_embeddings:
+        own = batch.source >= 0
+        norms = torch.where(own, x.norm(dim=1)[batch.source], batch.embeddings.norm(dim=1))
+        given = replace(batch, embeddings=normalize(batch.embeddings) * norms[:, None])
+    twin = build(distance=Matrix(hardened(distance, x, y, given), distance.is_inverted))
+    tuples = twin(x, y)
+    expected = losses.TripletMarginLoss(
+        distance=Matrix(hardened(loss.distance, x, y, batch), is_inverted=False)
+    )(x, y, tuples)
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x])
+    assert miner.distance is distance
+    of_real = miner(x, y)
+    assert any(len(a) != len(b) or (a != b).any() for a, b in zip(of_real, tuples, strict=True))
+
+
+def test_a_miner_is_refused_what_the_loss_is_refused():
+    x, y = draw_batch(0)
+    loss = SynthesisLoss(losses.TripletMarginLoss(), Near("negative"), miners.BatchHardMiner())
+    with pytest.raises(ValueError, match="role 'all' where `ref_emb` is given"):
+        loss(x, y, None, *draw_batch(1))
 
 
 def test_a_miner_for_a_proxy_loss():

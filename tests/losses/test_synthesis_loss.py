@@ -21,6 +21,7 @@ from cases import (
     build_loss,
     draw_batch,
     pairs,
+    skip_refused,
     triplets,
 )
 from pml_synthesis import (
@@ -33,7 +34,7 @@ from pml_synthesis import (
     SyntheticBatch,
 )
 from pml_synthesis.pml import cast_like
-from reference import joined_loss, real_parents, synthesize, synthetic_parts
+from reference import joined_loss, real_parents, soft_label_loss, synthetic_batch
 
 
 class Nothing(BaseAugmenter):
@@ -50,6 +51,7 @@ class Nothing(BaseAugmenter):
 @pytest.mark.parametrize("order", ["random", "sorted", "balanced"])
 @pytest.mark.parametrize("seed", range(2))
 def test_equals_the_reference(case, augmenter, order, seed):
+    skip_refused(case, augmenter)
     x, y = draw_batch(seed, batch_size=9 + 5 * seed, order=order)
     loss = build_loss(case, seed)
     weight = getattr(loss, case.weight)
@@ -134,29 +136,9 @@ def test_synthetic_rows_inherit_mined_weights(case, augmenter, mine):
         pytest.skip("PML's P2SGradLoss takes no mined tuple")
     x, y = draw_batch(3, batch_size=14)
     loss = build_loss(case)
-    rows, row_labels, new_proxies, source = synthetic_parts(
-        case, augmenter(), x, y, case.proxies(loss)
-    )
-
     tuples = mine(y)
-    # What has no source in the batch counts like what is named most often; in ProxyNCALoss, which
-    # counts anchors alone, as an anchor.
-    counted = lmu.get_anchors(tuples) if case.name == "ProxyNCALoss" else torch.cat(tuples)
-    most = int(counted.bincount().max())
-    without = [len(y) + m for m in range(len(source)) if source[m] < 0]
-
-    def name_also_synthetic(place, indices):
-        made = [len(y) + m for i in indices.tolist() for m in range(len(source)) if source[m] == i]
-        made += most * without if place == 0 else []
-        return torch.cat([indices, torch.tensor(made, dtype=torch.int64)])
-
     assert len(set(torch.cat(tuples).tolist())) < len(y)
-    bare = case.build_with(torch.cat([case.proxies(loss), new_proxies]))
-    expected = bare(
-        torch.cat([x, rows]),
-        torch.cat([y, row_labels]),
-        tuple(name_also_synthetic(*placed) for placed in enumerate(tuples)),
-    )
+    expected = joined_loss(case, augmenter(), x, y, case.proxies(loss), tuples)
     value = SynthesisLoss(loss, augmenter())(x, y, tuples)
     torch.testing.assert_close(value, expected, **CLOSE)
     assert value != SynthesisLoss(loss, augmenter())(x, y)
@@ -188,17 +170,21 @@ def test_synthetic_rows_inherit_class_weights(case, augmenter):
     loss = build_loss(case, reducer=reducers.ClassWeightedReducer(weights))
     proxies = case.proxies(loss)
     value = SynthesisLoss(loss, augmenter())(x, y)
-    rows, row_labels, new_proxies, _ = synthetic_parts(case, augmenter(), x, y, proxies)
-    bare = case.build_with(torch.cat([proxies, new_proxies]), reducer=reducers.DoNothingReducer())
-    info = bare(torch.cat([x, rows]), torch.cat([y, row_labels]))["loss"]
-    parents = real_parents(synthesize(augmenter(), x, y, proxies), y)
-    by_row = weights[torch.cat([y, parents])][info["indices"]]
-    torch.testing.assert_close(value, (info["losses"] * by_row).mean(), **CLOSE)
+    made = synthetic_batch(case, augmenter(), x, y, proxies)
+    all_proxies = torch.cat([proxies, made.proxies])
+    bare = case.build_with(all_proxies, reducer=reducers.DoNothingReducer())
+    info = bare(torch.cat([x, made.embeddings]), torch.cat([y, made.labels]))["loss"]
+    by_row = weights[torch.cat([y, real_parents(made, y)])][info["indices"]]
+    own = torch.ones(len(made)) if made.weights is None else made.weights
+    own = torch.cat([torch.ones(len(y)), own])[info["indices"]]
+    expected = (info["losses"] * by_row * own).sum() / own.sum()
+    torch.testing.assert_close(value, expected, **CLOSE)
 
 
 @all_losses
 @all_augmenters
 def test_regularizers_see_what_is_real(case, augmenter):
+    skip_refused(case, augmenter)
     x, y = draw_batch(0)
     seen = []
 
@@ -264,12 +250,42 @@ def test_only_directions_of_synthetic_rows_count_where_norms_do():
             )
 
 
+class OwnNorms(Doubled):
+    """Makes rows whose own norms count."""
+
+    def synthesize(self, batch, generator):
+        return replace(super().synthesize(batch, generator), keeps_norms=True)
+
+
+@all_losses
+def test_rows_may_keep_their_norms(case):
+    (x, y), loss = draw_batch(0), build_loss(case)
+    value = SynthesisLoss(loss, Compose([OwnNorms(), Doubled()]))(x, y)
+    rows = torch.cat([x, -2 * x, -x])
+    expected = case.build_with(case.proxies(loss))(rows, y.repeat(3))
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x])
+
+
 class ClassesAlone(BaseAugmenter):
     """Makes one class and no rows: one more negative for each real row."""
 
     def synthesize(self, batch, generator):
         none = batch.labels[:0]
         return SyntheticBatch(batch.embeddings[:0], none, -batch.proxies[:1], none)
+
+
+@all_losses
+def test_the_formulas_for_soft_labels_are_those_of_pml(case):
+    if case.loss_class is losses.P2SGradLoss:
+        pytest.skip("PML's P2SGradLoss takes no weights")
+    x, y = draw_batch(0)
+    loss, twin = build_loss(case), build_loss(case)
+    one_hot = torch.nn.functional.one_hot(y, NUM_CLASSES).double()
+    expected = soft_label_loss(case, x, one_hot, case.proxies(twin))
+    value, inputs = loss(x, y), [x, getattr(loss, case.weight)]
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, inputs, [x, getattr(twin, case.weight)])
 
 
 @all_losses

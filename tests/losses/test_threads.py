@@ -38,8 +38,7 @@ def plain(seed):
 BUILD = (joined, with_term, plain, joined)
 
 
-def values(thread):
-    loss = BUILD[thread](seed=thread % 3)
+def values(thread, loss):
     got = []
     for call in range(CALLS):
         # Equal batches, of which each thread mines other tuples.
@@ -51,12 +50,14 @@ def values(thread):
 
 def test_four_threads_get_what_one_thread_gets():
     convert = lmu.convert_to_weights
-    expected = [values(thread) for thread in range(4)]
+    # Built before the threads start, which share the random numbers that weights are drawn from.
+    twice = [[build(seed=thread % 3) for thread, build in enumerate(BUILD)] for _ in range(2)]
+    expected = list(map(values, range(4), twice[0]))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(4) as pool:
-            got = list(pool.map(values, range(4)))
+            got = list(pool.map(values, range(4), twice[1]))
     finally:
         torch.set_num_threads(threads)
     for one, other in zip(got, expected, strict=True):

@@ -10,7 +10,13 @@ The module of a method is named like the module of its augmenter, and has
     REFUSED_BY    the proxy losses, if any, that give an error with the augmenter.
 """
 
-from .joined_loss import joined_loss, real_parents, synthetic_loss, synthetic_parts
+from .joined_loss import (
+    joined_loss,
+    real_parents,
+    synthetic_batch,
+    synthetic_loss,
+    synthetic_parts,
+)
 from .methods import (
     PUBLIC_AUGMENTERS,
     build,
@@ -20,6 +26,7 @@ from .methods import (
     reference_of,
     synthesize,
 )
+from .soft_labels import soft_label_loss
 
 __all__ = [
     "PUBLIC_AUGMENTERS",
@@ -30,7 +37,9 @@ __all__ = [
     "module_name",
     "real_parents",
     "reference_of",
+    "soft_label_loss",
     "synthesize",
+    "synthetic_batch",
     "synthetic_loss",
     "synthetic_parts",
 ]

@@ -17,9 +17,7 @@ def synthesize(ps, embeddings, labels, proxies, generator):
     """Return the synthetic batch, all draws taken from a generator."""
     alpha, mu = ps.alpha, ps.mu
     batch_size, dim = embeddings.shape
-    draws = random.Random(int(torch.randint(2**62, (), generator=generator)))
-    lambda_ = draws.betavariate(alpha, alpha)
-    lambda_ = lambda_ if draws.random() < 0.5 else 1 - lambda_
+    lambda_ = draw_beta(alpha, generator)
     direction = torch.randn(dim, dtype=torch.float64, generator=generator)
     order = in_order(embeddings, labels, direction)
 
@@ -53,6 +51,12 @@ def synthesize(ps, embeddings, labels, proxies, generator):
         torch.stack(new_proxies),
         torch.tensor(sources),
     )
+
+
+def draw_beta(alpha, generator):
+    draws = random.Random(int(torch.randint(2**62, (), generator=generator)))
+    lambda_ = draws.betavariate(alpha, alpha)
+    return lambda_ if draws.random() < 0.5 else 1 - lambda_
 
 
 def pairing(order, labels, generator):

@@ -6,10 +6,10 @@ from pml_synthesis import SyntheticBatch
 
 from .order import in_order, unit
 
-EXAMPLES = {"reflected": {}}
+EXAMPLES = {"joined": {}, "negative": {"role": "negative"}}
 
 
-def synthesize(_, embeddings, labels, proxies, generator):
+def synthesize(augmenter, embeddings, labels, proxies, generator):
     """Return the synthetic batch, all draws taken from a generator."""
     batch_size, dim = embeddings.shape
     direction = torch.randn(dim, dtype=torch.float64, generator=generator)
@@ -30,4 +30,6 @@ def synthesize(_, embeddings, labels, proxies, generator):
         sources.append(row)
     new_proxies = (embeddings if proxies is None else proxies)[:0]
     sources = torch.tensor(sources, dtype=torch.int64)
-    return SyntheticBatch(torch.cat(rows), labels[sources], new_proxies, sources)
+    return SyntheticBatch(
+        torch.cat(rows), labels[sources], new_proxies, sources, role=augmenter.role
+    )

@@ -2,6 +2,7 @@ import copy
 import gc
 import pickle
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,11 +15,13 @@ from cases import (
     NUM_CLASSES,
     PROXY_LOSSES,
     REDUCERS,
+    Mirror,
     all_augmenters,
     all_losses,
     assert_same_gradients,
     build_loss,
     draw_batch,
+    skip_refused,
     triplets,
 )
 from pml_synthesis import (
@@ -29,7 +32,7 @@ from pml_synthesis import (
     SynthesisRegularizer,
 )
 from pml_synthesis.pml import LossCall, announced, current_call
-from reference import synthetic_loss, synthetic_parts
+from reference import synthetic_batch, synthetic_loss, synthetic_parts
 
 WEIGHT = 0.2
 MEANS_OVER_ROWS = [
@@ -55,6 +58,7 @@ def with_regularizer(case, augmenter, seed=0, dtype=torch.float64, **kwargs):
 @pytest.mark.parametrize("order", ["random", "sorted"])
 @pytest.mark.parametrize("seed", range(2))
 def test_equals_the_reference(case, augmenter, order, seed):
+    skip_refused(case, augmenter)
     x, y = draw_batch(seed, order=order)
     loss = with_regularizer(case, augmenter(), seed)
     weight = getattr(loss, case.weight)
@@ -157,15 +161,16 @@ def test_synthetic_rows_inherit_mined_weights(augmenter, case):
     terms = []
     loss.embedding_regularizer.register_forward_hook(lambda *args: terms.append(args[2]))
     loss(x, y, triplets(y))
-    parts = synthetic_parts(case, augmenter(), x, y, case.proxies(loss))
-    rows, row_labels, new_proxies, source = parts
+    made = synthetic_batch(case, augmenter(), x, y, case.proxies(loss))
     nothing = {"reducer": reducers.DoNothingReducer()}
-    bare = case.build_with(torch.cat([case.proxies(loss), new_proxies]), **nothing)
-    info = bare(rows, row_labels)["loss"]
+    bare = case.build_with(torch.cat([case.proxies(loss), made.proxies]), **nothing)
+    info = bare(made.embeddings, made.labels)["loss"]
     mined = mined_weights(triplets(y), y, anchors_only=case.name == "ProxyNCALoss")
     # One where there is no source.
-    weights = torch.cat([mined, mined.new_ones(1)])[source]
-    expected = (info["losses"] * weights[info["indices"]]).mean()
+    weights = torch.cat([mined, mined.new_ones(1)])[made.source]
+    own = torch.ones(len(made)) if made.weights is None else made.weights
+    own = own[info["indices"]]
+    expected = (info["losses"] * weights[info["indices"]] * own).sum() / own.sum()
     torch.testing.assert_close(terms[0], expected, **CLOSE)
 
 
@@ -194,6 +199,46 @@ def test_synthetic_rows_inherit_mined_weights_in_proxy_anchor():
         negative = negative + torch.log1p(pushes)
     expected = positive / len(row_labels.unique()) + negative / NUM_CLASSES
     torch.testing.assert_close(terms[0], expected, **CLOSE)
+
+
+class Weighed(Mirror):
+    """Makes rows with weights from 0 to 1."""
+
+    def synthesize(self, batch, generator):
+        mirrored = super().synthesize(batch, generator)
+        return replace(mirrored, weights=shares(len(batch)))
+
+
+def shares(size):
+    return torch.linspace(0, 1, size, dtype=torch.float64)
+
+
+def weighed_elements(case, loss, x, y):
+    bare = case.build_with(case.proxies(loss), reducer=reducers.DoNothingReducer())
+    return bare(-x, y)["loss"]["losses"] * shares(len(x))
+
+
+@pytest.mark.parametrize("reducer", ["default", "mean", "sum", "nothing", "multiple"])
+def test_weights_are_divided_by_their_sum_where_the_reducer_is_a_mean(reducer):
+    case = next(case for case in PROXY_LOSSES if case.name == "NormalizedSoftmaxLoss")
+    x, y = draw_batch(0)
+    loss = with_regularizer(case, Weighed(), reducer=REDUCERS[reducer](NUM_CLASSES))
+    info = {}
+    loss.embedding_regularizer.register_forward_hook(lambda *args: info.update(term=args[2]))
+    loss(x, y)
+    elements = weighed_elements(case, loss, x, y)
+    divisor = 1 if reducer in ("sum", "multiple") else shares(len(x)).sum()
+    torch.testing.assert_close(info["term"], elements.sum() / divisor, **CLOSE)
+
+
+def test_joined_weights_are_summed_beside_a_regularizer():
+    case = next(case for case in PROXY_LOSSES if case.name == "NormalizedSoftmaxLoss")
+    x, y = draw_batch(0)
+    options = {"embedding_regularizer": regularizers.LpRegularizer(), "embedding_reg_weight": 0}
+    loss = build_loss(case, reducer=reducers.SumReducer(), **options)
+    real = case.build_with(case.proxies(loss), reducer=reducers.SumReducer())(x, y)
+    expected = real + weighed_elements(case, loss, x, y).sum()
+    torch.testing.assert_close(SynthesisLoss(loss, Weighed())(x, y), expected, **CLOSE)
 
 
 def test_shows_up_as_embedding_reg_loss():

@@ -7,18 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib import pyplot
 
 import benchmarks
 from benchmarks import files
 from benchmarks.reporting import pictures
-from benchmarks.results import folder as results
+from benchmarks.results import paths
 from benchmarks.settings.reading import load
 from benchmarks.training import views
 from benchmarks.training.assembly import Parts, Splits
 from benchmarks.training.run import execute
 from few_glyphs import patterns
+from pml_synthesis import SyntheticBatch
 from pml_synthesis.losses import proxies_of
-from pml_synthesis.visualize import proxy_cosines
+from pml_synthesis.visualize import plot_synthesis, proxy_cosines
 
 CONFIG = Path(benchmarks.__file__).parent / "configs" / "glyphs.yaml"
 BRIEF = ("epochs=1", "iterations_per_epoch=2", "batch_size=32", "seeds=[0]")
@@ -49,7 +51,7 @@ def test_a_view_is_what_the_models_make_of_training_images(
         # Late in training, SEE expands the fraction of the paper.
         vars(module).update({"step": 10**6} if hasattr(module, "step") else {})
     views.save_view(parts, tmp_path)
-    view = files.load(tmp_path / results.VIEW)
+    view = files.load(tmp_path / paths.VIEW)
 
     with torch.no_grad():
         images = 3 * splits.train.images
@@ -72,17 +74,37 @@ def test_a_view_is_what_the_models_make_of_training_images(
     assert bool(made and len(made["proxies"])) == has_new_classes
     kept = [*view["batch"], *view["cosines"], *(made or {}).values()]
     size = sum(tensor.nbytes for tensor in kept)
-    assert (tmp_path / results.VIEW).stat().st_size < size + 8000, "parts of tensors alone"
+    assert (tmp_path / paths.VIEW).stat().st_size < size + 8000, "parts of tensors alone"
+
+
+MEMORY = (
+    "variants.proxy_nca+ps.loss.SynthesisLoss.augmenter="
+    "{MemVir: {batch_size: 32, num_steps: 1, step_gap: 0, warm_up_steps: 0}}"
+)
+
+
+def test_a_view_shows_what_a_memory_has_of_the_first_classes(splits, tmp_path):
+    parts = parts_of("proxy_nca+ps", splits, MEMORY)
+    parts.trainer(None).train(1, 1)
+    views.save_view(parts, tmp_path)
+    made = files.load(tmp_path / paths.VIEW)["synthetic"]
+    new = made["labels"].unique().tolist()
+    assert new == list(range(4, 4 + len(made["proxies"]))) and 0 < len(new) <= 4
+    assert (made["source"] == -1).all() and len(made["embeddings"]) == len(made["labels"])
+    _, labels, proxies = files.load(tmp_path / paths.VIEW)["batch"]
+    axes = plot_synthesis(torch.randn(len(labels), 64), labels, proxies, SyntheticBatch(**made))
+    assert len(axes.collections) == 4 and not axes.lines
+    pyplot.close(axes.figure)
 
 
 def test_a_run_leaves_a_view_of_the_models_that_it_keeps(splits, tmp_path):
     parts = parts_of("proxy_nca+ps", splits)
     execute(parts.run, splits, tmp_path)
-    for name, weights in files.load(tmp_path / results.MODELS).items():
+    for name, weights in files.load(tmp_path / paths.MODELS).items():
         (parts.models | parts.losses)[name].load_state_dict(weights)
-    left = files.load(tmp_path / results.VIEW)
+    left = files.load(tmp_path / paths.VIEW)
     views.save_view(parts, tmp_path)
-    again = files.load(tmp_path / results.VIEW)
+    again = files.load(tmp_path / paths.VIEW)
     assert left.pop("class_names") == again.pop("class_names")
     torch.testing.assert_close(left, again)
 
@@ -124,7 +146,7 @@ def leave(folder: Path, variant: str, seed: int, synthetic: bool) -> None:
         "cosines": (torch.full((4,), seed / 10), torch.zeros(4)),
     }
     (folder / variant / f"seed_{seed}").mkdir(parents=True)
-    files.save(view, folder / variant / f"seed_{seed}" / results.VIEW)
+    files.save(view, folder / variant / f"seed_{seed}" / paths.VIEW)
 
 
 def test_each_method_is_drawn_beside_its_baseline_for_the_first_seed_of_both(tmp_path, monkeypatch):

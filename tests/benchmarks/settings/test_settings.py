@@ -369,6 +369,16 @@ def test_what_is_wrong_on_the_command_line_is_told_as_such(written, override, me
         ("variants: {ps: {data: {root: x}}}", "variants.ps.data: variants differ in anything but"),
         ("variants: {a/b: {epochs: 3}}", "variants.a/b: expected a name of letters"),
         ("seeds: []", "seeds: at least one is needed"),
+        ("seeds: [0, 3, 0]", "seeds: expected each seed once but got 0 more than once"),
+        ("seeds: [-1]", r"seeds: expected non-negative integers but got \[-1\]"),
+        ("parallel_runs: -1", "parallel_runs: expected at least 1 but got -1"),
+        ("parallel_runs: 0", "parallel_runs: expected at least 1 but got 0"),
+        ("embedding_size: 0", "embedding_size: expected at least 1 but got 0"),
+        ("variants: [1]", r"variants: expected `name: value` but got \[1\]"),
+        ("data: [1]", r"data: expected `name: value` but got \[1\]"),
+        ("variants: {ps: {model: [1]}}", r"variants.ps.model: expected `name: value` but got \[1"),
+        ("variants: {summary.md: {}}", "variants.summary.md: expected another name"),
+        ("variants: {Curves.PNG: {}}", "variants.Curves.PNG: expected another name"),
         ("seed: 3", "seed: give the list of seeds instead"),
         ("variants: {bare: {}}", "variants.bare.loss is needed"),
         ("data: {test: null}", "data: one of val and test is needed"),
@@ -382,6 +392,17 @@ def test_what_is_wrong_on_the_command_line_is_told_as_such(written, override, me
         ("schedulers: {by: step}", "schedulers.by: .*step.*iteration, epoch, plateau"),
         ("transforms: {train: [{RandomAfine: {}}]}", r"transforms.train\[0\]: .*RandomAffine"),
         ("variants: {ps: 3}", "variants"),
+        ("variants: [1]", r"variants: expected `name: value` but got \[1\]"),
+        ("variants: x", "variants: "),
+        ("variants: '${loss}'", "variants: expected `name: {...}` but got"),
+        ("variants: {summary.md: {}}", "variants.summary.md: expected another name"),
+        ("loss: [1]", r"loss: expected `name: value` but got \[1\]"),
+        ("loss: {ProxyNCALoss: {1: 2}}", "loss.ProxyNCALoss: unknown keyword 1"),
+        ("embedding_size: 0", "embedding_size: expected at least 1 but got 0"),
+        ("recall_at: [[1]]", "recall_at: expected positive integers"),
+        ("seeds: '${epochs}'", "Invalid value"),
+        ("results: '${nowhere}'", "results: Interpolation key 'nowhere' not found"),
+        ("name: '${oc.env:NOBODY_SET_THIS}'", "name: .*NOBODY_SET_THIS"),
     ],
 )
 def test_other_errors_name_the_file_and_the_place(written, changes, message):
@@ -406,6 +427,39 @@ def test_files_that_are_none(tmp_path):
         path.write_text(text)
         with pytest.raises(SettingsError, match=rf"some\.yaml: {message}"):
             load(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "name: caf\u00e9".encode("latin-1"),
+        "epochs: 3".encode("utf-16"),
+        bytes(range(256)),
+        b"\x89PNG\r\n\x1a\n\0\0",
+        b"\0\0",
+        b"name: ${",
+        b"a: !!python/object/apply:os.system [ls]",
+        b"a: " + 400 * b"{b: " + b"1" + 400 * b"}",
+        b"null: 3",
+    ],
+)
+def test_files_that_hold_no_settings_are_named(content, tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"some\.yaml: no (text in UTF-8|valid)"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seeds=[0,", "seeds=[0", "seeds={", "loss={ProxyNCALoss:", "name='", "seeds=[0]]", "name=${a"],
+)
+def test_what_is_not_closed_on_the_command_line_is_told(override, written):
+    with pytest.raises(SettingsError) as caught:
+        load(written(), ["epochs=2", override])
+    message = f"command line: no valid YAML after the '=' of {override!r}: "
+    assert str(caught.value).startswith(message)
+    assert "Close brackets and quotes" in str(caught.value)
 
 
 # ----------------------------------------------------------------------- objects

@@ -10,6 +10,7 @@ from benchmarks.speed.contenders import (
     copying_steps,
     expansion_steps,
     full_mem_vir,
+    hardened_steps,
     mem_vir_steps,
     proxy_synthesis_steps,
 )
@@ -46,6 +47,24 @@ def test_research_code_recalls_what_mem_vir_recalls():
     assert sorted(zip(batch.labels.tolist(), batch.embeddings.tolist(), strict=True)) == expected
 
 
+def test_research_code_mixes_rows_of_two_classes():
+    x, y = torch.randn(6, 8), torch.arange(6) % 2
+    rows, labels, weights = per_row.embedding_mixup(x, y)
+    assert torch.equal(rows[:6], rows[6:]) and torch.equal(labels[:6], y)
+    assert (labels[:6] != labels[6:]).all()
+    torch.testing.assert_close(weights[:6] + weights[6:], torch.ones(6))
+
+
+def test_research_code_makes_points_of_one_class():
+    x, y = torch.randn(12, 6), torch.arange(12) % 3
+    points, sources = per_row.embedding_expansion(x, y, 2)
+    assert points.shape == (24, 6) and sources.bincount().tolist() == [2] * 12
+    reflections, sources = per_row.symmetrical_synthesis(x, y)
+    assert sorted(sources.tolist()) == list(range(12))
+    for made in (points, reflections):
+        torch.testing.assert_close(made.norm(dim=1), torch.ones(len(made)))
+
+
 def test_research_code_moves_rows_as_far_as_their_class_varies():
     x, y = (
         10 + torch.randn(4000, 6) * torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
@@ -56,6 +75,17 @@ def test_research_code_moves_rows_as_far_as_their_class_varies():
     rows, labels = per_row.intraclass_adaptive_augmentation(x[:7], y[:7], variances * 0, 2)
     assert labels.tolist() == y[:7].tolist() * 2
     torch.testing.assert_close(rows, normalize(x[:7]).repeat(2, 1))
+
+
+def test_research_code_shifts_copies_within_their_classes():
+    x, y = normalize(torch.randn(6, 8), dim=1), torch.arange(6) % 3
+    listed = per_row.DenselyAnchoredSampling(num_copies=2, bank_size=3)
+    for step in (1, 2):
+        copies, labels = listed(x, y)
+        assert torch.equal(labels, y.repeat(2))
+        assert {len(bank) for bank in listed.banks.values()} == {min(2 * step, 3)}
+        assert {sum(counts) for counts in listed.counts.values()} == {step * 2 * 4}
+    assert ((copies * x.repeat(2, 1)).sum(dim=1) > 0.999).all()
 
 
 def test_steps_are_taken_in_turn_and_their_medians_returned():
@@ -76,6 +106,7 @@ def test_contenders_are_of_the_sizes_that_they_say():
         expansion_steps("Proxy-Anchor", size, 2),
         mem_vir_steps("Proxy-NCA", size, 2, 1),
         copying_steps("MultiSimilarity", size),
+        hardened_steps(size),
     ):
         for step in steps.values():
             step()

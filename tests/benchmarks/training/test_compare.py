@@ -7,10 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from benchmarks import __main__ as command_line
-from benchmarks.results.folder import claimed, read_metrics, read_settings
+from benchmarks import files
+from benchmarks.errors import SettingsError
+from benchmarks.results import writing
+from benchmarks.results.locks import claimed
+from benchmarks.results.reading import read_metrics, read_settings
+from benchmarks.training import compare
 
 SETTINGS = """
 data:
@@ -128,7 +134,7 @@ def test_the_page_says_figures_settings_and_commit_together(config):
     (versions,) = yaml.safe_load((folder_of(config) / "plain/seed_0/versions.yaml").read_text())
     assert f"commit {versions['commit']}" in page
     assert f"torch {versions['torch']}" in page
-    assert "| plain+ps |" in page
+    assert "| plain+ps " in page
     assert "Recall@4 [%]" in page
     common, differing = page.split("## Settings of each variant")
     assert "batch_size: 32" in common and "batch_size" not in differing
@@ -278,6 +284,53 @@ def test_splits_that_share_classes_are_refused_unless_it_is_meant(config, tmp_pa
 
 def test_an_older_comparison_of_seen_classes_goes_on_once_it_is_meant(config):
     main(["compare", str(config), "data.allow_overlap=true"])
+
+
+def test_no_more_processes_read_ahead_than_there_are_cores(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "cores", lambda: 3)
+    with pytest.raises(SystemExit):
+        main(["compare", str(config), f"results={tmp_path}", "data.workers=10000", UNREADABLE])
+    said = "data.workers: 10000 is more than the 3 cores: 3 read ahead.\n"
+    assert said in capsys.readouterr().err
+    # It does not count among the settings that must stay.
+    main(["compare", str(config), "data.workers=0"])
+
+
+def test_a_killed_process_takes_no_other_run_with_it(config, tmp_path, capsys):
+    loss = f"{{at_call: 3, once: {tmp_path}/once, loss: {{ProxyNCALoss: {{}}}}}}"
+    command = ["compare", str(config), f"results={tmp_path}", "seeds=[0]", "data.workers=0"]
+    command += [f"variants.plain.loss={{few_glyphs.dying: {loss}}}"]
+    with pytest.raises(SystemExit, match=r"1 of 2 runs failed: plain, seed 0\."):
+        main(command)
+    assert "plain, seed 0: KilledRunError: The process of this run was killed" in (
+        capsys.readouterr().out
+    )
+    folder = tmp_path / "letters"
+    assert read_metrics(folder)["variant"].unique().tolist() == ["plain+ps"]
+    assert (folder / "summary.md").exists()
+    main(command)
+    assert read_metrics(folder)["variant"].unique().tolist() == ["plain", "plain+ps"]
+    assert "runs that failed" not in capsys.readouterr().out.lower()
+
+
+def test_results_that_cannot_be_written_are_one_line(config, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="file/letters: results cannot be written there: "):
+        main(["compare", str(config), f"results={tmp_path}/file"])
+
+
+def test_a_full_disk_is_told(tmp_path):
+    full = tmp_path / "state.pt.unfinished"
+    full.symlink_to("/dev/full")
+    told = f"{tmp_path}: results cannot be written there: No space left on device. Make room"
+    for write, content in ((files.save, {"a": torch.rand(9999)}), (writing.write_text, "a")):
+        with pytest.raises(SettingsError, match=told), writing.writable(tmp_path):
+            write(content, tmp_path / "state.pt")
+
+
+def test_errors_of_the_data_are_not_taken_for_those_of_the_results(tmp_path):
+    with pytest.raises(FileNotFoundError), writing.writable(tmp_path / "runs"):
+        (tmp_path / "data").read_bytes()
 
 
 def test_the_page_counts_classes_and_images_where_they_were_written_down(config, tmp_path):

@@ -15,7 +15,8 @@ import torch
 import benchmarks
 from benchmarks import files
 from benchmarks.reporting.report import report
-from benchmarks.results.folder import run_folder, write_comparison
+from benchmarks.results.paths import run_folder
+from benchmarks.results.writing import write_comparison
 from benchmarks.settings.reading import load
 from benchmarks.training.assembly import load_splits
 from benchmarks.training.hooks import SECONDS
@@ -135,7 +136,8 @@ def test_an_interrupt_of_the_main_process_alone_stops_all(tmp_path):
     config = tmp_path / "letters.yaml"
     loss = SETTINGS.index("    loss:")
     settings = (
-        SETTINGS[:loss].replace("epochs: 4", "epochs: 100000") + "    loss: {ProxyNCALoss: {}}"
+        SETTINGS[:loss].replace("epochs: 4", "epochs: 100000").replace("[3]", "[3, 4]")
+        + "    loss: {ProxyNCALoss: {}}"
     )
     config.write_text(f"{settings}\nresults: {tmp_path}/runs\n")
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])

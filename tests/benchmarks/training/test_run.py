@@ -23,7 +23,7 @@ from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import RetrievalAccuracy
-from benchmarks.results import folder as results
+from benchmarks.results import changes, paths, writing
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run, dump
 from benchmarks.training.assembly import Parts, Splits
@@ -391,7 +391,7 @@ def test_autocast_leaves_weights_and_metrics_in_float32(splits, tmp_path):
 def test_a_finished_run_leaves_metrics_settings_versions_models_and_logs(splits, tmp_path):
     run = short("proxy_anchor", seed=7)
     folder = tmp_path / "proxy_anchor" / "seed_7"
-    assert not results.is_finished(folder)
+    assert not paths.is_finished(folder)
     table = execute(run, splits, folder)
     assert sorted(path.name for path in folder.iterdir()) == [
         *("best.pt", "logs", "metrics.csv", "settings.yaml", "versions.yaml", "view.pt")
@@ -408,14 +408,14 @@ def test_a_finished_run_leaves_metrics_settings_versions_models_and_logs(splits,
         *("r_precision", MAIN_METRIC, "seconds"),
     ]
     assert written.loc[0, ["variant", "seed"]].tolist() == ["proxy_anchor", 7]
-    assert results.is_finished(folder)
+    assert paths.is_finished(folder)
 
 
 def test_other_settings_in_the_folder_are_refused_and_shown(tmp_path):
     runs = [short(variant) for variant in ("raw_pixels", "proxy_nca", "proxy_anchor")]
     for run in runs:
         for seed in (3, 4):
-            results.start(results.run_folder(tmp_path, run), replace(run, seed=seed))
+            writing.start(paths.run_folder(tmp_path, run), replace(run, seed=seed))
     pixels, nca, anchor = runs
     faster = {"trunk": {"AdamW": {"lr": 0.01, "weight_decay": 1e-4}}}
     changed = [
@@ -424,7 +424,7 @@ def test_other_settings_in_the_folder_are_refused_and_shown(tmp_path):
         anchor,
     ]
     with pytest.raises(SettingsError) as caught:
-        results.check_settings(tmp_path, changed)
+        changes.check_settings(tmp_path, changed)
     assert str(caught.value).splitlines() == [
         f"{tmp_path} holds runs with other settings, of raw_pixels, proxy_nca:",
         "  batch_size: 32 there, 48 now",
@@ -432,15 +432,15 @@ def test_other_settings_in_the_folder_are_refused_and_shown(tmp_path):
         f"Delete {tmp_path}, or the folders of these variants in it, or give the comparison "
         "another name (name=...) or place (results=...).",
     ]
-    results.check_settings(tmp_path, [replace(run, seed=8) for run in runs])
+    changes.check_settings(tmp_path, [replace(run, seed=8) for run in runs])
 
 
 def test_another_object_is_one_change_and_of_many_changes_some_are_shown(tmp_path):
     run = short("proxy_nca")
-    results.start(results.run_folder(tmp_path, run), run)
+    writing.start(paths.run_folder(tmp_path, run), run)
     loss = {"ArcFaceLoss": {"margin": 20, "weight_init_func": {"UnitProxies": {"dim": 0}}}}
     with pytest.raises(SettingsError) as caught:
-        results.check_settings(tmp_path, [replace(run, loss=loss, miner={"AngularMiner": {}})])
+        changes.check_settings(tmp_path, [replace(run, loss=loss, miner={"AngularMiner": {}})])
     _, first, second, _ = str(caught.value).splitlines()
     assert re.fullmatch(r'  loss: {"ProxyNCALoss": .* there, {"ArcFaceLoss": .* \.\.\. now', first)
     assert second == '  miner: null there, {"AngularMiner": {}} now'
@@ -448,11 +448,11 @@ def test_another_object_is_one_change_and_of_many_changes_some_are_shown(tmp_pat
         run, loss={"ProxyNCALoss": run.loss["ProxyNCALoss"] | {"reducer": None}}
     )
     with pytest.raises(SettingsError, match="ProxyNCALoss.reducer: not given there, null now"):
-        results.check_settings(tmp_path, [run_with_null])
+        changes.check_settings(tmp_path, [run_with_null])
     others = dict.fromkeys(["batch_size", "embedding_size", "evaluate_every"], 7)
     others |= {"device": "cuda", "autocast": True, "recall_at": [9], "loss": loss}
     with pytest.raises(SettingsError) as caught:
-        results.check_settings(tmp_path, [replace(run, **others)])
+        changes.check_settings(tmp_path, [replace(run, **others)])
     lines = str(caught.value).splitlines()
     assert len(lines) == 1 + 5 + 1 + 1
     assert lines[-2] == "  and 2 more"
@@ -460,14 +460,14 @@ def test_another_object_is_one_change_and_of_many_changes_some_are_shown(tmp_pat
 
 def test_settings_that_the_runner_learned_since_have_their_defaults(tmp_path):
     run = short("raw_pixels")
-    folder = results.run_folder(tmp_path, run)
-    results.start(folder, run)
-    written = yaml.safe_load((folder / results.SETTINGS).read_text())
+    folder = paths.run_folder(tmp_path, run)
+    writing.start(folder, run)
+    written = yaml.safe_load((folder / paths.SETTINGS).read_text())
     del written["autocast_dtype"], written["data"]["fold"]
-    (folder / results.SETTINGS).write_text(yaml.safe_dump(written))
-    results.check_settings(tmp_path, [run])
+    (folder / paths.SETTINGS).write_text(yaml.safe_dump(written))
+    changes.check_settings(tmp_path, [run])
     with pytest.raises(SettingsError, match="data.fold: 0 there, 1 now"):
-        results.check_settings(tmp_path, [replace(run, data=replace(run.data, fold=1))])
+        changes.check_settings(tmp_path, [replace(run, data=replace(run.data, fold=1))])
 
 
 def test_data_that_moved_are_the_same_data(tmp_path):
@@ -475,10 +475,10 @@ def test_data_that_moved_are_the_same_data(tmp_path):
         data = f"data={{root: {root}, train: {{Omniglot: {{root: {root}/o, split: {split}}}}}}}"
         return short("raw_pixels", data)
 
-    results.start(results.run_folder(tmp_path, run("here")), run("here"))
-    results.check_settings(tmp_path, [run("/over/there")])
+    writing.start(paths.run_folder(tmp_path, run("here")), run("here"))
+    changes.check_settings(tmp_path, [run("/over/there")])
     with pytest.raises(SettingsError, match='split: "train" there, "val" now'):
-        results.check_settings(tmp_path, [run("here", "val")])
+        changes.check_settings(tmp_path, [run("here", "val")])
 
 
 def test_raw_pixels_are_compared_as_unit_vectors(splits, tmp_path):

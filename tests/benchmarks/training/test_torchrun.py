@@ -13,7 +13,7 @@ import benchmarks
 from benchmarks import files
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import evaluate
-from benchmarks.results.folder import run_folder
+from benchmarks.results.paths import run_folder
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run
 from benchmarks.training.assembly import Parts, load_splits
@@ -85,9 +85,10 @@ variants:
 # What is written by a process lands in a folder of its own.
 APART = """
 import os
-from benchmarks.__main__ import main
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # What reads batches imports this, too.
+    from benchmarks.__main__ import main
+
     os.makedirs(f"of_rank_{os.environ['RANK']}", exist_ok=True)
     os.chdir(f"of_rank_{os.environ['RANK']}")
     main()
@@ -154,6 +155,7 @@ def finished(stopped) -> Path:
 def test_two_processes_train_as_one(variant, finished, tmp_path):
     """The last of them was stopped, too, and went on."""
     run = run_of(finished, variant)
+    run.data.workers = 0
     expected = execute(run, load_splits(run.data), tmp_path)
     folder = folder_of(finished, run)
     metrics = pd.read_csv(folder / "metrics.csv")

@@ -1,0 +1,201 @@
+"""What a results folder holds."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from benchmarks.errors import SettingsError
+from benchmarks.evaluation.metrics import MAIN_METRIC
+from benchmarks.results.paths import (
+    COMPARISON,
+    FAILURE,
+    METRICS,
+    SETTINGS,
+    SPLITS,
+    VERSIONS,
+    is_finished,
+    runs_of,
+)
+
+# Columns of metrics.csv that hold texts, and those that no row lacks.
+OF_TEXT = ("variant", "split")
+OF_EACH_ROW = (*OF_TEXT, "seed", "epoch", "seconds")
+MOST_OF_A_REASON = 200  # characters that a message shows
+OVERLAPS = "overlaps"  # beside the splits
+Tree = dict[str, Any]
+Counts = dict[str, dict[str, int]]
+
+
+def read_comparison(folder: Path) -> dict[str, str | None]:
+    """Return the variants, in order, and what each is compared with.
+
+    Raises:
+        SettingsError: if there is no comparison in the folder.
+    """
+    path = folder / COMPARISON
+    if not path.exists():
+        raise SettingsError(
+            f"{folder}: no results of a comparison: {COMPARISON} is missing. Give the folder that "
+            "`compare` names at its end."
+        )
+    advice = "The command that made it writes it again."
+    tree = _read_yaml(path, dict, advice)
+    with undamaged(path, advice):
+        return {str(variant): baseline for variant, baseline in tree["baselines"].items()}
+
+
+def read_metrics(folder: Path) -> pd.DataFrame:
+    """Return the metrics of all finished runs of a comparison: variants in order, then seeds.
+
+    Raises:
+        SettingsError: if there are none; the message says which ones failed, and why.
+    """
+    tables = [
+        _read_metrics(run / METRICS)
+        for variant in read_comparison(folder)
+        for run in runs_of(folder / variant)
+        if is_finished(run)
+    ]
+    if not tables:
+        failures = read_failures(folder)
+        failed = [f"\n  {run}: {reason}" for run, reason in failures.items()]
+        raise SettingsError(f"{folder}: no run is finished yet." + "".join(failed))
+    return pd.concat(tables, ignore_index=True)
+
+
+def read_settings(folder: Path) -> dict[str, Tree]:
+    """Return the settings of each variant that was run, without its seed and the data's place."""
+    settings = {}
+    for variant in read_comparison(folder):
+        for run in runs_of(folder / variant)[:1]:
+            settings[variant] = comparable(read_saved_settings(run / SETTINGS))
+    return settings
+
+
+def read_versions(folder: Path) -> list[dict[str, str]]:
+    """Return the versions that the finished runs were made with, each once."""
+    versions: list[dict[str, str]] = []
+    for variant in read_comparison(folder):
+        for run in filter(is_finished, runs_of(folder / variant)):
+            entries = read_run_versions(run / VERSIONS)
+            versions += [entry for entry in entries if entry not in versions]
+    return versions
+
+
+def read_failures(folder: Path) -> dict[str, str]:
+    """Return why runs failed, by their variant and seed: of those that were not run again since."""
+    return {
+        f"{variant}, seed {run.name.removeprefix('seed_')}": (
+            (run / FAILURE).read_text(errors="replace").split("\n", 1)[0]
+        )
+        for variant in read_comparison(folder)
+        for run in runs_of(folder / variant)
+        if (run / FAILURE).exists()
+    }
+
+
+def read_counts(folder: Path) -> Counts:
+    """Return how many classes and images each split has: none where nobody wrote it down."""
+    tree = _read_splits(folder)
+    return {name: counts for name, counts in tree.items() if name != OVERLAPS}
+
+
+def read_overlaps(folder: Path) -> list[str]:
+    """Return what splits share, a text for each two of them."""
+    overlaps: list[str] = _read_splits(folder).get(OVERLAPS, [])
+    return overlaps
+
+
+@contextmanager
+def undamaged(path: Path, advice: str) -> Iterator[None]:
+    """Turn whatever is raised while a file is read into a SettingsError that names it.
+
+    Arguments:
+        path: of the file.
+        advice: what to do about it.
+    """
+    try:
+        yield
+    except SettingsError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        told = shorten(reason, MOST_OF_A_REASON, placeholder=" ...")
+        raise SettingsError(f"{path} is damaged or not of this runner: {told}. {advice}") from error
+
+
+def _read_splits(folder: Path) -> Tree:
+    path = folder / SPLITS
+    if not path.exists():
+        return {}
+    advice = "Delete it: reports then leave these counts out."
+    tree: Tree = _read_yaml(path, dict, advice)
+    with undamaged(path, advice):
+        for name, counts in tree.items():
+            if name != OVERLAPS and not {"classes", "images"} <= counts.keys():
+                raise ValueError(f"it has no counts of {name}")
+    return tree
+
+
+def _read_yaml(path: Path, kind: type, advice: str) -> Any:
+    with undamaged(path, advice):
+        tree = yaml.safe_load(path.read_text())
+        if not isinstance(tree, kind):
+            raise ValueError(f"it holds no {kind.__name__} but {tree!r}")
+        return tree
+
+
+def read_saved_settings(path: Path) -> Tree:
+    """Return the settings of a run."""
+    advice = f"Delete the folder {path.parent}: the command that made it makes it again."
+    tree: Tree = _read_yaml(path, dict, advice)
+    with undamaged(path, advice):
+        if not isinstance(tree["data"], dict) or not isinstance(tree["variant"], str):
+            raise ValueError("its data or its variant are no settings")
+    return tree
+
+
+def read_run_versions(path: Path) -> list[dict[str, str]]:
+    """Return the versions that a run was made with: none before its first start."""
+    if not path.exists():
+        return []
+    advice = "Delete it: reports then leave these versions out."
+    versions: list[dict[str, str]] = _read_yaml(path, list, advice)
+    with undamaged(path, advice):
+        if not all(isinstance(entry, dict) for entry in versions):
+            raise ValueError("it is no list of versions")
+    return versions
+
+
+def _read_metrics(path: Path) -> pd.DataFrame:
+    with undamaged(path, "Delete it: the command that made it makes this run again."):
+        table = pd.read_csv(path, dtype={"variant": str, "split": str})
+        if table.empty or table[list(OF_EACH_ROW)].isna().any(axis=None):
+            raise ValueError("lines are missing or cut off")
+        if MAIN_METRIC not in table:
+            raise ValueError(f"there is no column {MAIN_METRIC}")
+        return table.astype(dict.fromkeys(table.columns.difference(OF_TEXT), float)).astype(
+            {"seed": int, "epoch": int}
+        )
+
+
+def comparable(settings: Tree) -> Tree:
+    """Return what decides the figures of a run: all but its seed and the place of its data."""
+    # That splits may share classes changes nothing of a run, nor does who reads its images.
+    uncounted = ("allow_overlap", "workers")
+    data = {key: value for key, value in settings["data"].items() if key not in uncounted}
+    counting = {key: value for key, value in settings.items() if key not in ("variant", "seed")}
+    return counting | {"data": _without_root(data, data.get("root")) | {"root": None}}
+
+
+def _without_root(value: Any, root: str | None) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_root(item, root) for key, item in value.items()}
+    if root and isinstance(value, str) and (value == root or value.startswith(f"{root}/")):
+        return "${data.root}" + value.removeprefix(root)
+    return value

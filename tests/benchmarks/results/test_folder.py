@@ -1,0 +1,184 @@
+"""Results folders whose files are damaged: a message names the file and what to do."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from benchmarks import files
+from benchmarks.__main__ import main
+from benchmarks.errors import SettingsError
+from benchmarks.reporting.report import report
+from benchmarks.results import paths, writing
+from benchmarks.settings.reading import load
+from benchmarks.training.assembly import Splits
+from benchmarks.training.run import execute
+from few_glyphs import patterns
+
+SETTINGS = """
+data:
+  train: {few_glyphs.patterns: {split: train}}
+  test: {few_glyphs.patterns: {split: test}}
+model:
+  trunk: {ConvTrunk: {widths: [4]}}
+  embedder: {LinearEmbedder: {in_features: 4, embedding_size: 8}}
+embedding_size: 8
+sampler: {RandomSampler: {}}
+batch_size: 16
+epochs: 2
+iterations_per_epoch: 1
+optimizers: {trunk: &adam {AdamW: {}}, embedder: *adam, metric_loss: *adam}
+seeds: [0]
+variants:
+  plain: {loss: {ProxyNCALoss: {}}}
+  plain+ps: {loss: {SynthesisLoss: {loss: {ProxyNCALoss: {}}, augmenter: {ProxySynthesis: {}}}}}
+"""
+SPLITS = Splits(patterns("train"), None, patterns("test"))
+RUN = "plain+ps/seed_0"
+BYTES = {
+    "empty": b"",
+    "binary": random.Random(0).randbytes(300),
+    "of another kind": b"- [1, {a: 2}]\n3\n",
+    "a list": b"[1, 2]\n",
+    "a number": b"3\n",
+    "a mapping": b"data: 3\n",
+    "unclosed": b"data: {variant: [",
+}
+
+
+def write_settings(folder: Path) -> Path:
+    path = folder / "letters.yaml"
+    path.write_text(SETTINGS + f"results: {folder / 'runs'}\n")
+    return path
+
+
+@pytest.fixture
+def written(tmp_path) -> Path:
+    return write_settings(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The folder of a comparison whose runs are finished."""
+    comparison = load(write_settings(tmp_path_factory.mktemp("whole")), imports=["few_glyphs"])
+    folder = comparison.folder
+    for run in comparison.runs:
+        execute(run, SPLITS, paths.run_folder(folder, run))
+    writing.write_comparison(folder, comparison.baselines)
+    writing.write_splits(folder, SPLITS.counts(), [])
+    report(folder)
+    return folder
+
+
+@pytest.fixture
+def finished(whole, written, monkeypatch) -> Path:
+    """A copy of it, of which nothing is drawn."""
+    monkeypatch.setattr("benchmarks.reporting.plots.save", lambda figures, folder: [])
+    monkeypatch.setattr("benchmarks.reporting.pictures.save", lambda figures, folder: [])
+    return shutil.copytree(whole, written.parent / "runs" / "letters")
+
+
+FILES = {
+    "comparison.yaml": "The command that made it writes it again",
+    "splits.yaml": "Delete it: reports then leave these counts out",
+    f"{RUN}/settings.yaml": "Delete the folder .*seed_0: the command that made it makes it again",
+    f"{RUN}/versions.yaml": "Delete it: reports then leave these versions out",
+    f"{RUN}/metrics.csv": "Delete it: the command that made it makes this run again",
+    f"{RUN}/view.pt": "Delete it: reports then leave out the pictures",
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        *((file, damage) for file in FILES for damage in BYTES),
+        *((file, "cut off") for file in FILES if not file.endswith(".yaml")),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_to_do(file, damage, finished):
+    path = finished / file
+    cut = path.read_bytes()[: path.stat().st_size // 2]
+    path.write_bytes((BYTES | {"cut off": cut})[damage])
+    with pytest.raises(SettingsError, match=FILES[file]) as caught:
+        report(finished)
+    assert str(caught.value).startswith(f"{path} is damaged")
+
+
+@pytest.mark.parametrize("file", ["splits.yaml", f"{RUN}/versions.yaml", f"{RUN}/view.pt"])
+def test_what_may_be_deleted_is_left_out(file, finished):
+    (finished / file).unlink()
+    report(finished)
+
+
+@pytest.mark.parametrize("content", BYTES.values(), ids=BYTES)
+def test_damaged_settings_stop_a_command_before_it_runs_anything(content, finished, written):
+    path = finished / RUN / "settings.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SystemExit, match=r"error: .*settings\.yaml is damaged .*Delete the folder"):
+        main(["compare", str(written), "--import", "few_glyphs"])
+
+
+@pytest.mark.parametrize(
+    "change", ["seconds", "mean_average_precision_at_r", "epoch", "variant", "words"]
+)
+def test_metrics_without_a_column_or_with_words_in_it_are_damaged(change, finished):
+    path = finished / RUN / "metrics.csv"
+    table = pd.read_csv(path)
+    if change == "words":
+        table["seed"] = "first"
+    else:
+        del table[change]
+    table.to_csv(path, index=False)
+    with pytest.raises(SettingsError, match=r"metrics\.csv is damaged"):
+        report(finished)
+
+
+@pytest.mark.parametrize("damage", [*BYTES, "cut off", "without optimizers", "of other models"])
+def test_a_damaged_checkpoint_is_named_and_once_deleted_the_run_starts_again(
+    damage, written, tmp_path
+):
+    run = load(written, imports=["few_glyphs"]).runs[0]
+
+    def stop(epoch: int) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        execute(run, SPLITS, folder, stop)
+    path = folder / "checkpoint.pt"
+    state = files.load(path)
+    whole = path.read_bytes()
+    if damage == "without optimizers":
+        del state["optimizers"]
+        files.save(state, path)
+    elif damage == "of other models":
+        state["modules"]["embedder"]["weight"] = torch.zeros(3, 3)
+        files.save(state, path)
+    else:
+        path.write_bytes((BYTES | {"cut off": whole[: len(whole) // 2]})[damage])
+    with pytest.raises(SettingsError) as caught:
+        execute(run, SPLITS, folder)
+    assert str(caught.value).startswith(f"{path} is damaged or not of this runner: ")
+    assert str(caught.value).endswith("Delete it: this run then starts again.")
+    path.unlink()
+    assert len(execute(run, SPLITS, folder)) == 1
+
+
+def test_a_folder_that_nobody_can_write_to_is_told(written, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=rf"^error: .*{tmp_path / 'file'}"):
+        main(["compare", str(written), "--import", "few_glyphs", f"results={tmp_path / 'file'}"])
+
+
+def test_versions_of_a_run_that_goes_on_are_kept(written, tmp_path):
+    run = load(written, imports=["few_glyphs"]).runs[0]
+    writing.start(tmp_path, run)
+    writing.start(tmp_path, run)
+    assert len(yaml.safe_load((tmp_path / "versions.yaml").read_text())) == 1
+    (tmp_path / "versions.yaml").write_text("- 3\n")
+    with pytest.raises(SettingsError, match=r"versions\.yaml is damaged"):
+        writing.start(tmp_path, run)
