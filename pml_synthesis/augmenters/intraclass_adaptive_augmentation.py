@@ -204,16 +204,15 @@ class IntraclassAdaptiveAugmentation(BaseAugmenter):
         expect(not self.running, "running", once, self.running)
         batch = RealBatch.of(embeddings, labels)
         self._check_batch(batch)
-        with torch.autocast(embeddings.device.type, enabled=False):
-            present, counts, mean, variance = self._refreshed(batch, 1 - self.momentum)
-            finite = mean.isfinite().all() & variance.isfinite().all()
-            expect(bool(finite), "embeddings", "finite, and their variances", "inf or nan")
-            self._remember(present, counts, mean, variance)
-            if self.num_neighbors:
-                dtype = finest_dtype(self.mean.device)
-                precise = self.mean[present].to(dtype), self.variance[present].to(dtype)
-                corrected = neighbor_correction(*precise, counts, self.num_neighbors)
-                self.corrected[present] = corrected.to(self.corrected)
+        present, counts, mean, variance = self._refreshed(batch, 1 - self.momentum)
+        finite = mean.isfinite().all() & variance.isfinite().all()
+        expect(bool(finite), "embeddings", "finite, and their variances", "inf or nan")
+        self._remember(present, counts, mean, variance)
+        if self.num_neighbors:
+            dtype = finest_dtype(self.mean.device)
+            precise = self.mean[present].to(dtype), self.variance[present].to(dtype)
+            corrected = neighbor_correction(*precise, counts, self.num_neighbors)
+            self.corrected[present] = corrected.to(self.corrected)
 
     def _refreshed(
         self, batch: RealBatch, least_weight: float

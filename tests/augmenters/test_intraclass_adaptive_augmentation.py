@@ -229,7 +229,7 @@ def test_batches_change_nothing_of_what_was_estimated():
 def test_the_order_of_the_training_set_does_not_matter_to_the_last_bit(dtype):
     x, y = training_set(0, [6, 1, 2, 41, 9])
     shuffle = torch.randperm(len(y))
-    one, other = (IntraclassAdaptiveAugmentation(5, DIM, seed=1) for _ in range(2))
+    one, other = iaa(seed=1), iaa(seed=1)
     one.estimate(x.to(dtype), y)
     other.estimate(x.to(dtype)[shuffle], y[shuffle])
     for name, value in one.state_dict().items():
