@@ -127,7 +127,8 @@ def _walk(folder: Path, inside: str) -> list[str]:
 def _open_archive(path: Path, source: str) -> ZipFile:
     try:
         return ZipFile(path)
-    except BadZipFile as error:
+    # The last two are of damaged headers and names.
+    except (BadZipFile, NotImplementedError, ValueError) as error:
         raise FileNotFoundError(
             f"Expected a zip archive in {path} but it is damaged ({error}). "
             f"Get it again from {source}."

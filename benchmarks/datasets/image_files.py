@@ -37,6 +37,12 @@ class ImageFiles:
         return [read_picture(self.paths[row]) for row in rows.tolist()]
 
 
+# Whatever a file is called. Pillow reads others with the help of programs, such as PostScript.
+# Pillow knows them by name once all are loaded.
+Image.init()
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "PPM")
+
+
 def read_picture(
     path: str | Path, mode: str = "RGB", content: bytes | None = None, advice: str | None = None
 ) -> Image.Image:
@@ -57,7 +63,8 @@ def read_picture(
             file.
     """
     try:
-        with Image.open(path if content is None else io.BytesIO(content)) as picture:
+        given = path if content is None else io.BytesIO(content)
+        with Image.open(given, formats=FORMATS) as picture:
             picture.load()
             upright = ImageOps.exif_transpose(picture)
             return _without_alpha(_in_eight_bits(upright, picture)).convert(mode)

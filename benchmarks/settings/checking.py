@@ -141,6 +141,9 @@ def check_comparison(file: File, source: str) -> None:
     seeds = list(file.seeds)
     if min(seeds) < 0:
         raise SettingsError(f"{source}: seeds: expected non-negative integers but got {seeds}.")
+    if max(seeds) >= 2**53:
+        # Tables keep them as floating-point numbers.
+        raise SettingsError(f"{source}: seeds: expected integers below 2**53 but got {seeds}.")
     if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         raise SettingsError(
             f"{source}: seeds: expected each seed once but got {', '.join(map(str, twice))} more "

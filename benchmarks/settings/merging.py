@@ -27,4 +27,14 @@ def merge(base: Any, changes: Any) -> Any:
         return changes
     if is_object(base) and is_object(changes) and base.keys() != changes.keys():
         return changes
-    return base | {key: merge(base.get(key), value) for key, value in changes.items()}
+    merged = {key: merge(base.get(key), value) for key, value in changes.items()}
+    if "variants" in changes:
+        merged["variants"] = _merge_named(base.get("variants"), changes["variants"])
+    return base | merged
+
+
+def _merge_named(base: Any, changes: Any) -> Any:
+    """Change what stands under names that users choose, which may look like those of classes."""
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    return base | {name: merge(base.get(name), value) for name, value in changes.items()}

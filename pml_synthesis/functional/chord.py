@@ -6,6 +6,8 @@ from torch import Tensor
 from .precision import working_dtype
 from .unit_vectors import unit
 
+_SHORTEST = 0.01
+
 
 def inner_points(first: Tensor, second: Tensor, num_points: int) -> Tensor:
     r"""Divide the chord between two directions into equal parts and put the points on the sphere.
@@ -14,8 +16,9 @@ def inner_points(first: Tensor, second: Tensor, num_points: int) -> Tensor:
         \tilde x_k = N\!\left( \frac{(n + 1 - k) N(a) + k N(b)}{n + 1} \right), \quad
         k = 1, \dots, n, \quad N(v) = v / \lVert v \rVert
 
-    The parts of the chord are equal, the angles between the points are not. The middle of two
-    opposite directions has none and stays zero, up to rounding.
+    The parts of the chord are equal, the angles between the points are not. A point closer to the
+    origin than 0.01, as between two nearly opposite directions, is left out: it is the nearer end
+    of the chord instead.
 
     Args:
         first: a, [..., D].
@@ -36,4 +39,8 @@ def inner_points(first: Tensor, second: Tensor, num_points: int) -> Tensor:
     dtype = working_dtype(first, second)
     a, b = unit(first.to(dtype)).unsqueeze(-2), unit(second.to(dtype)).unsqueeze(-2)
     shares = torch.arange(1, num_points + 1, device=a.device).to(dtype) / (num_points + 1)
-    return unit(torch.lerp(a, b, shares.unsqueeze(1))).to(first.dtype)
+    shares = shares.unsqueeze(1)
+    points = torch.lerp(a, b, shares)
+    # Divided by its length, a short one would be rounding errors, with gradients as large.
+    short = torch.linalg.vector_norm(points.detach(), dim=-1, keepdim=True) < _SHORTEST
+    return unit(torch.where(short, torch.where(shares <= 0.5, a, b), points)).to(first.dtype)

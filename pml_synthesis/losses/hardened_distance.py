@@ -83,7 +83,9 @@ class HardenedDistance(Module):
             real = torch.arange(size, device=device)
             return torch.cat([real, real.new_full((len(given) - size,), -1)])
         # N-pairs compares some of the embeddings with others of them.
-        same = (given.unsqueeze(1) == self.embeddings).all(dim=2)
+        # A NaN does not equal itself.
+        rows, known = given.nan_to_num(), self.embeddings.nan_to_num()
+        same = (rows.unsqueeze(1) == known).all(dim=2)
         expected = "one that compares the embeddings that it is given, for the role 'negative'"
         expect(bool(same.any(dim=1).all()), "loss", expected, "one that compares other vectors")
         return same.byte().argmax(dim=1)

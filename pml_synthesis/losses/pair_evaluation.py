@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from pytorch_metric_learning import losses
 from pytorch_metric_learning.miners import BaseMiner
+from pytorch_metric_learning.reducers import PerAnchorReducer
 from torch import Tensor
 
-from .._checks import expect
+from .._checks import expect, expect_between, expect_tensor
 from ..augmenters import SyntheticBatch
 from ..augmenters.synthetic_batch import Role
 from ..pml import BaseMetricLossFunction, all_pairs, substituted, unregularized_loss
@@ -89,6 +90,10 @@ class PairEvaluation:
         row_labels = torch.cat([labels, everywhere.labels])
         tuples = self._mined(batch, everywhere, row_labels)
         if self.miner is None and tuples is not None:
+            for indices in tuples if ref_emb is None else ():
+                # Beyond the batch they would name synthetic embeddings.
+                expect_tensor("indices_tuple", indices)
+                expect_between("indices_tuple", indices, 0, len(labels))
             tuples = repeat_for_anchors(tuples, everywhere.source, len(labels))
         if candidates is not None:
             tuples, ref_emb, ref_labels = self._with_candidates(
@@ -221,6 +226,13 @@ class PairEvaluation:
         for role, without in (("negative", _WITHOUT_MATRIX), ("candidate", _WITHOUT_REFERENCES)):
             if role in roles and isinstance(self.loss, without):
                 raise ValueError(self._refusal(role))
+        if "candidate" in roles and any(
+            isinstance(part, PerAnchorReducer) for part in self.loss.reducer.modules()
+        ):
+            raise ValueError(
+                "The augmenter made embeddings of the role 'candidate', which PerAnchorReducer "
+                "cannot honour: its table has the embeddings of the batch alone. Use another one."
+            )
         if self.inputs.ref_emb is not None:
             fitting = "one that makes embeddings of the role 'all' where `ref_emb` is given"
             expect(roles <= {"all"}, "augmenter", fitting, " and ".join(sorted(roles)))

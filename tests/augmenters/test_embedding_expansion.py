@@ -206,3 +206,21 @@ def test_statistics_and_repr():
     assert augmenter.num_rows == 0
     augmenter(torch.randn(4, 3), torch.tensor([0, 0, 1, 2]))
     assert augmenter.num_rows == 6
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("num_points", [1, 3])
+def test_opposite_embeddings_of_a_class_have_bounded_gradients(dtype, num_points):
+    x = torch.tensor([[1.0, 2, 0, 0], [-1, -2, 0, 0], [0, 0, 1, 3], [0, 0, 3, 1]])
+    x, y = x.to(dtype).requires_grad_(), torch.tensor([0, 0, 1, 1])
+    batch = EmbeddingExpansion(num_points, seed=0)(x, y)
+    torch.testing.assert_close(
+        batch.embeddings.float().norm(dim=1), torch.ones(len(batch)), rtol=0, atol=2e-2
+    )
+    batch.embeddings.float().square().sum(dim=1).sum().backward()
+    assert x.grad.isfinite().all() and x.grad.abs().max() < 1e3
+    cosine = distances.CosineSimilarity()  # torch has no cdist for all of these dtypes
+    for loss in (losses.NormalizedSoftmaxLoss(2, 4), losses.TripletMarginLoss(distance=cosine)):
+        value = SynthesisLoss(loss, EmbeddingExpansion(num_points, seed=0))(x, y)
+        (gradient,) = torch.autograd.grad(value, [x])
+        assert value.isfinite() and gradient.isfinite().all()

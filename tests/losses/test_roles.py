@@ -322,3 +322,31 @@ def test_negatives_have_no_term_and_no_weights_and_no_references():
 def test_an_unknown_role():
     with pytest.raises(ValueError, match="`role` to be one of 'all', 'candidate', 'negative'"):
         Near("positive")(*draw_batch(0))
+
+
+@pytest.mark.parametrize("hook", ["joined", "term"])
+def test_a_reducer_that_cannot_honour_candidates_says_so(hook):
+    x, y = draw_batch(0)
+    reducer = reducers.PerAnchorReducer()
+    if hook == "joined":
+        loss = SynthesisLoss(losses.ContrastiveLoss(reducer=reducer), Near("candidate"))
+    else:
+        regularizer = SynthesisRegularizer(Near("candidate"))
+        loss = losses.ContrastiveLoss(reducer=reducer, embedding_regularizer=regularizer)
+    with pytest.raises(ValueError, match="role 'candidate', which PerAnchorReducer cannot honour"):
+        loss(x, y)
+
+
+def test_mined_tuples_name_real_embeddings_alone():
+    x, y = draw_batch(0)
+    beyond = tuple(part + 5 for part in triplets(y))
+    for loss in (losses.ContrastiveLoss(), losses.TripletMarginLoss()):
+        with pytest.raises(ValueError, match="`indices_tuple` to be from 0 to 11"):
+            SynthesisLoss(loss, Near())(x, y, beyond)
+
+
+def test_an_embedding_that_is_not_a_number_makes_the_hardened_loss_so():
+    x, y = draw_batch(0)
+    x = x.detach().clone()
+    x[3] = float("nan")
+    assert SynthesisLoss(losses.NPairsLoss(), Near("negative"))(x, y).isnan()

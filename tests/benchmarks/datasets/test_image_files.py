@@ -209,3 +209,9 @@ def test_pixels_are_channels_of_unit_range():
     assert values.shape == (3, 5, 7) and values.is_contiguous()
     np.testing.assert_allclose(values.permute(1, 2, 0).numpy() * 255, colours, atol=1e-4)
     assert pixels(Image.fromarray(colours[..., 0])).shape == (1, 5, 7)
+
+
+def test_formats_that_need_other_programs_are_not_opened(tmp_path):
+    (tmp_path / "picture.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(OSError, match="picture.png cannot be read as an image"):
+        read_picture(tmp_path / "picture.png")

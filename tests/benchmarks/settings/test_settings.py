@@ -142,6 +142,20 @@ def test_data_root_is_referred_to(written):
         load(path)
 
 
+def test_variants_with_names_like_classes_are_added(written, tmp_path):
+    written("variants: {Plain: {}}")
+    (tmp_path / "own.yaml").write_text("extends: letters.yaml\nvariants: {Anchor: {epochs: 0}}")
+    base = {"variants": {"Nca": {"epochs": 1}}}
+    assert merge(base, {"variants": {"Anchor": {}}})["variants"].keys() == {"Nca", "Anchor"}
+    names = {run.variant for run in load(tmp_path / "own.yaml").runs}
+    assert names == {"plain", "ps", "Plain", "Anchor"}
+
+
+def test_seeds_that_tables_cannot_hold_are_refused(written):
+    with pytest.raises(SettingsError, match=r"seeds: expected integers below 2\*\*53"):
+        load(written(), ["seeds=[9007199254740993]"])
+
+
 def test_a_file_changes_those_that_it_extends(written, tmp_path):
     base = written()
     (tmp_path / "below").mkdir()
