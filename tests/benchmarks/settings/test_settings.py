@@ -143,7 +143,7 @@ def test_data_root_is_referred_to(written):
 
 
 def test_variants_with_names_like_classes_are_added(written, tmp_path):
-    written("variants: {Plain: {}}")
+    written("variants: {Plain: {epochs: 0}}")
     (tmp_path / "own.yaml").write_text("extends: letters.yaml\nvariants: {Anchor: {epochs: 0}}")
     base = {"variants": {"Nca": {"epochs": 1}}}
     assert merge(base, {"variants": {"Anchor": {}}})["variants"].keys() == {"Nca", "Anchor"}
@@ -229,10 +229,11 @@ def test_the_shipped_files_describe_what_can_be_built(path):
         if run.epochs:
             known = {"num_classes": 7, "embedding_size": 64, "num_steps": 3}
             loss = build(run.loss, **known)
-            (proxies,) = loss.parameters()
-            class_dim = 1 - proxies.shape.index(64)
-            assert proxies.shape[class_dim] == 7
-            torch.testing.assert_close(proxies.norm(dim=1 - class_dim), torch.ones(7))
+            # Pair losses have none.
+            for proxies in loss.parameters():
+                class_dim = 1 - proxies.shape.index(64)
+                assert proxies.shape[class_dim] == 7
+                torch.testing.assert_close(proxies.norm(dim=1 - class_dim), torch.ones(7))
             loss(torch.randn(6, 64), torch.arange(6))
 
 
