@@ -48,8 +48,7 @@ class Nothing(BaseAugmenter):
 
 @all_losses
 @all_augmenters
-@pytest.mark.parametrize("order", ["random", "sorted", "balanced"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("order, seed", [("random", 0), ("sorted", 1), ("balanced", 1)])
 def test_equals_the_reference(case, augmenter, order, seed):
     skip_refused(case, augmenter)
     x, y = draw_batch(seed, batch_size=9 + 5 * seed, order=order)
