@@ -50,7 +50,7 @@ variants:
       SynthesisLoss:
         loss:
           few_glyphs.KillingLoss:
-            at_call: 9
+            at_call: 5
             once: ONCE
             embedding_reg_weight: 0.5
             embedding_regularizer:
