@@ -44,6 +44,9 @@ class SynthesisLoss(BaseMetricLossFunction):
     weight of the wrapped loss is never cast; PML itself casts it to the dtype of half embeddings.
     A call leaves the wrapped loss as it is, so that threads may have losses of their own.
 
+    A call that the augmenter refuses leaves its state as it is. If the wrapped loss raises after
+    it, the augmenter has taken its whole step, as in a call that succeeds.
+
     Args:
         loss: any PML loss. An augmenter that needs proxies needs one whose proxies are known (all
             proxy losses of PML, and those taught by :func:`register_proxies`).
