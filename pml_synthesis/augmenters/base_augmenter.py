@@ -200,6 +200,28 @@ class BaseAugmenter(ModuleWithRecords):
             and not isinstance(getattr(self, name), torch.nn.Module)
         }
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        """Load a checkpoint, or nothing of one that other sizes have made."""
+        own = {**self._parameters, **self._buffers}
+        shapes = {
+            name: (tuple(state_dict[prefix + name].shape), tuple(tensor.shape))
+            for name, tensor in own.items()
+            if tensor is not None and prefix + name in state_dict
+        }
+        differing = [
+            f"`{name}` of shape {given}, not {made}"
+            for name, (given, made) in shapes.items()
+            if given != made
+        ]
+        if not differing:
+            super()._load_from_state_dict(state_dict, prefix, *others)
+            return
+        error_msgs: list[str] = others[-1]
+        error_msgs.append(
+            f"Expected the checkpoint to be of a {type(self).__name__} with the same sizes, but "
+            f"got {', '.join(differing)}. Make the augmenter with the arguments of the saved one."
+        )
+
     def _synthesized(self, batch: RealBatch) -> SyntheticBatch:
         """Synthesise and check, without a step."""
         name = type(self).__name__
