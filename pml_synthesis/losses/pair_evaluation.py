@@ -12,7 +12,7 @@ from pytorch_metric_learning.miners import BaseMiner
 from pytorch_metric_learning.reducers import PerAnchorReducer
 from torch import Tensor
 
-from .._checks import expect, expect_between, expect_tensor
+from .._checks import expect, expect_between
 from ..augmenters import SyntheticBatch
 from ..augmenters.synthetic_batch import Role
 from ..pml import BaseMetricLossFunction, all_pairs, substituted, unregularized_loss
@@ -93,7 +93,6 @@ class PairEvaluation:
         if self.miner is None and tuples is not None:
             for indices in tuples if ref_emb is None else ():
                 # Beyond the batch they would name synthetic embeddings.
-                expect_tensor("indices_tuple", indices)
                 expect_between("indices_tuple", indices, 0, len(labels))
             tuples = repeat_for_anchors(tuples, everywhere.source, len(labels))
         if candidates is not None:

@@ -110,7 +110,7 @@ class SynthesisLoss(BaseMetricLossFunction):
         Args:
             embeddings: [B, D].
             labels: of any integer type, [B].
-            indices_tuple: what a PML miner returns, or None.
+            indices_tuple: what a PML miner returns, also as a list, or None.
             ref_emb: for pair losses, as in PML.
             ref_labels: for pair losses, as in PML.
 
@@ -129,6 +129,7 @@ class SynthesisLoss(BaseMetricLossFunction):
         evaluation = evaluation_of(self.loss, inputs, self.miner if self.training else None)
         if not self.training or self.augmenter is None:
             return evaluation.plain()
+        inputs.check_tuple()
         # With the labels as they were given: those on the host need not be copied there again.
         batch = self.augmenter(embeddings, labels, evaluation.proxies)
         nothing = len(batch) == 0 and batch.num_new_classes == 0

@@ -342,6 +342,20 @@ def test_a_reducer_that_cannot_honour_candidates_says_so(hook):
         loss(x, y)
 
 
+@pytest.mark.parametrize("build", [losses.TripletMarginLoss, lambda: losses.ProxyNCALoss(5, 8)])
+def test_mined_tuples_may_be_lists_and_nothing_else(build):
+    x, y = draw_batch(0)
+    torch.manual_seed(0)
+    loss, augmenter = build().double(), Near()
+    expected = SynthesisLoss(loss, Near())(x, y, triplets(y))
+    torch.testing.assert_close(SynthesisLoss(loss, Near())(x, y, list(triplets(y))), expected)
+    a = torch.tensor([0])
+    for wrong in (y, {}, (), (a, a), [a] * 5, ([0], [1], [2]), (a, a, a.double()), (a, a, y[0])):
+        with pytest.raises(ValueError, match="Expected argument `indices_tuple` to be"):
+            SynthesisLoss(loss, augmenter)(x, y, wrong)
+    assert augmenter.step == 0
+
+
 def test_mined_tuples_name_real_embeddings_alone():
     x, y = draw_batch(0)
     beyond = tuple(part + 5 for part in triplets(y))
