@@ -68,6 +68,7 @@ def check_batch(embeddings: Tensor, labels: Tensor | None, proxies: Tensor | Non
     expect_tensor("embeddings", embeddings)
     shape = tuple(embeddings.shape)
     expect(len(shape) == 2, "embeddings", "of shape [B, D]", shape)
+    expect(shape[1] > 0, "embeddings", "of shape [B, D] with a D of 1 at least", shape)
     expect(embeddings.is_floating_point(), "embeddings", "floating point", embeddings.dtype)
 
     expect_tensor("labels", labels)

@@ -16,7 +16,7 @@ from pytorch_metric_learning import losses
 from torch.nn.functional import normalize
 
 import reference
-from cases import PROXY_LOSSES
+from cases import EXAMPLES, PROXY_LOSSES
 from pml_synthesis import (
     BaseAugmenter,
     Compose,
@@ -340,6 +340,24 @@ def test_what_is_no_tensor_is_named(augmenter, name, value):
         with pytest.raises(ValueError, match=message):
             called(**given_ | {name: value})
     assert all(part.step == 0 for part in augmenter.modules() if isinstance(part, BaseAugmenter))
+
+
+@pytest.mark.parametrize("hook", ["joined", "term"])
+@pytest.mark.parametrize("pairs", [False, True], ids=["proxies", "pairs"])
+def test_embeddings_without_a_width_are_named(hook, pairs):
+    x, y = torch.ones(4, 0), FOUR
+    for augmenter in [example() for example in EXAMPLES]:
+        build = losses.TripletMarginLoss if pairs else partial(losses.ProxyAnchorLoss, 5, 8)
+        if pairs and augmenter.requires_proxies:
+            continue
+        if hook == "joined":
+            loss = SynthesisLoss(build(), augmenter)
+        else:
+            loss = build(embedding_regularizer=SynthesisRegularizer(augmenter))
+        before = augmenter.step
+        with pytest.raises(ValueError, match=r"`embeddings` to be of shape \[B, D\] with a D of 1"):
+            loss(x, y)
+        assert augmenter.step == before
 
 
 @hostile

@@ -145,7 +145,7 @@ def embedding_expansion(axes: Axes) -> None:
     above = torch.tensor([[-0.75, -0.35], [0.75, -0.35], [-0.15, 0.75], [0.05, 0.2]])
     height = (1 - above.square().sum(dim=1, keepdim=True)).sqrt()
     embeddings, labels = torch.cat([above, height], dim=1), torch.tensor([0, 0, 1, 1])
-    batch = EmbeddingExpansion(num_points=2)(embeddings, labels)
+    batch = EmbeddingExpansion(num_points=2, seed=0)(embeddings, labels)
 
     axes.add_patch(Circle((0, 0), 1, fill=False, color="0.7", zorder=0))
     for first in (0, 2):
@@ -158,7 +158,7 @@ def embedding_expansion(axes: Axes) -> None:
 def symmetrical_synthesis(axes: Axes) -> None:
     """Draw two classes on the circle, the reflections of their embeddings, the hardest pair."""
     embeddings, labels = on_circle(22, 42, 112, 138), torch.tensor([0, 0, 1, 1])
-    batch = SymmetricalSynthesis(role="negative")(embeddings, labels)
+    batch = SymmetricalSynthesis(role="negative", seed=0)(embeddings, labels)
     axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="0.7", zorder=0))
     draw_negatives(axes, embeddings, labels, batch)
     axes.set(xlim=(-1.2, 1.2), ylim=(-0.1, 1.2), title="Symmetrical Synthesis: reflections")

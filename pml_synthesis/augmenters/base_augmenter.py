@@ -114,23 +114,9 @@ class BaseAugmenter(ModuleWithRecords):
         Returns:
             As :meth:`forward`.
         """
-        name = type(self).__name__
-        if batch.proxies is None:
-            needed = f"the class proxies, which {name} needs; a loss without them has none to give"
-            expect(not self.requires_proxies, "proxies", needed, None)
-        self.reset_stats()
+        synthetic = self._synthesized(batch)
         if self.training:
-            _refuse_recomputation(name)
-            self._take_seed_of_rank_0()
-        # Autocast would compute the geometry in half precision.
-        with torch.autocast(batch.embeddings.device.type, enabled=False):
-            given = batch.at_least_float32()
-            synthetic = self.synthesize(given, self._generator())
-            synthetic = self._checked(synthetic, batch).to(batch.embeddings.dtype)
-            if self.training:
-                with torch.no_grad():
-                    self.update(given.detach())
-                self.step += 1
+            self._take_step(batch)
         return synthetic
 
     def synthesize(self, batch: RealBatch, generator: Generator) -> SyntheticBatch:
@@ -213,6 +199,50 @@ class BaseAugmenter(ModuleWithRecords):
             and hasattr(self, name)
             and not isinstance(getattr(self, name), torch.nn.Module)
         }
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        """Load a checkpoint, or nothing of one that other sizes have made."""
+        own = {**self._parameters, **self._buffers}
+        shapes = {
+            name: (tuple(state_dict[prefix + name].shape), tuple(tensor.shape))
+            for name, tensor in own.items()
+            if tensor is not None and prefix + name in state_dict
+        }
+        differing = [
+            f"`{name}` of shape {given}, not {made}"
+            for name, (given, made) in shapes.items()
+            if given != made
+        ]
+        if not differing:
+            super()._load_from_state_dict(state_dict, prefix, *others)
+            return
+        error_msgs: list[str] = others[-1]
+        error_msgs.append(
+            f"Expected the checkpoint to be of a {type(self).__name__} with the same sizes, but "
+            f"got {', '.join(differing)}. Make the augmenter with the arguments of the saved one."
+        )
+
+    def _synthesized(self, batch: RealBatch) -> SyntheticBatch:
+        """Synthesise and check, without a step."""
+        name = type(self).__name__
+        if batch.proxies is None:
+            needed = f"the class proxies, which {name} needs; a loss without them has none to give"
+            expect(not self.requires_proxies, "proxies", needed, None)
+        self.reset_stats()
+        if self.training:
+            _refuse_recomputation(name)
+            self._take_seed_of_rank_0()
+        # Autocast would compute the geometry in half precision.
+        with torch.autocast(batch.embeddings.device.type, enabled=False):
+            synthetic = self.synthesize(batch.at_least_float32(), self._generator())
+            return self._checked(synthetic, batch).to(batch.embeddings.dtype)
+
+    def _take_step(self, batch: RealBatch) -> None:
+        """Update the memory and count the step."""
+        autocast = torch.autocast(batch.embeddings.device.type, enabled=False)
+        with autocast, torch.no_grad():
+            self.update(batch.at_least_float32().detach())
+        self.step += 1
 
     def _checked(self, synthetic: Any, batch: RealBatch) -> SyntheticBatch:
         """Check what a subclass made, and give it proxies of the form of the real ones."""

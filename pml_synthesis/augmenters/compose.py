@@ -17,7 +17,7 @@ class Compose(BaseAugmenter):
     """Gives the real batch to several augmenters and puts what they make together.
 
     None sees what another made. Each draws from a stream of its own, also where the seeds are the
-    same.
+    same. If one of them raises, none takes the step.
 
     Args:
         augmenters: the parts, at least one, each an object of its own. They belong to the whole:
@@ -54,10 +54,16 @@ class Compose(BaseAugmenter):
         return any(part.requires_proxies for part in self._parts())
 
     def synthesize(self, batch: RealBatch, generator: Generator) -> SyntheticBatch:
-        """Put together what the parts make, each of which remembers for itself; see
-        :meth:`BaseAugmenter.synthesize`."""
-        batches = [part.augment(batch) for part in self._parts()]
+        """Put together what the parts make; see :meth:`BaseAugmenter.synthesize`."""
+        batches = [part._synthesized(batch) for part in self._parts()]
         return SyntheticBatch.concatenate(batches, batch.num_classes or 0)
+
+    def update(self, batch: RealBatch) -> None:
+        """Let the parts remember, once all of them have synthesised; see
+        :meth:`BaseAugmenter.update`."""
+        for part in self._parts():
+            if part.training:
+                part._take_step(batch)
 
     def extra_repr(self) -> str:
         """Return nothing: a whole has no options of its own, and its seed draws nothing."""

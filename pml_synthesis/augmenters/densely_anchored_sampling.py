@@ -124,7 +124,7 @@ class DenselyAnchoredSampling(BaseAugmenter):
 
     def synthesize(self, batch: RealBatch, generator: Generator) -> SyntheticBatch:
         """Scale and shift copies of all embeddings; see :meth:`BaseAugmenter.synthesize`."""
-        self._check_batch(batch)
+        batch.check_sizes(self.num_classes, self.embedding_size)
         grouped = _Grouped.of(batch, generator)
         memory = self._with(grouped)
         embeddings = grouped.embeddings if self.detach else batch.embeddings[grouped.order]
@@ -219,22 +219,6 @@ class DenselyAnchoredSampling(BaseAugmenter):
         for name in ("detach", "normalize"):
             value = getattr(self, name)
             expect(isinstance(value, bool), name, "True or False", value)
-
-    def _check_batch(self, batch: RealBatch) -> None:
-        width = batch.embeddings.shape[1]
-        made_for = f"of shape [B, {self.embedding_size}], the `embedding_size` of the memory"
-        expect(width == self.embedding_size, "embeddings", made_for, tuple(batch.embeddings.shape))
-        given = batch.num_classes
-        as_many = f"{self.num_classes} of them, the `num_classes` of the memory"
-        expect(given in (None, self.num_classes), "proxies", as_many, given)
-        if len(batch):
-            low, high = int(batch.host_labels.min()), int(batch.host_labels.max())
-            inside = low >= 0 and high < self.num_classes
-            numbered = (
-                f"from 0 to {self.num_classes - 1}, as `num_classes` of the memory says (those of "
-                "some data sets start at 1)"
-            )
-            expect(inside, "labels", numbered, f"labels from {low} to {high}")
 
 
 class _Memory(NamedTuple):

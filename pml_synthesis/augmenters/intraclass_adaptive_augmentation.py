@@ -152,7 +152,7 @@ class IntraclassAdaptiveAugmentation(BaseAugmenter):
 
     def synthesize(self, batch: RealBatch, generator: Generator) -> SyntheticBatch:
         """Move copies of the embeddings; see :meth:`BaseAugmenter.synthesize`."""
-        self._check_batch(batch)
+        batch.check_sizes(self.num_classes, self.embedding_size)
         strength = self.strength(self.step) if callable(self.strength) else self.strength
         _expect_strength(strength)
         rows = self._estimated_rows(batch) if strength else batch.labels[:0]
@@ -203,7 +203,7 @@ class IntraclassAdaptiveAugmentation(BaseAugmenter):
         once = "False where `estimate` is called: running statistics come from the batches"
         expect(not self.running, "running", once, self.running)
         batch = RealBatch.of(embeddings, labels)
-        self._check_batch(batch)
+        batch.check_sizes(self.num_classes, self.embedding_size)
         present, counts, mean, variance = self._refreshed(batch, 1 - self.momentum)
         finite = mean.isfinite().all() & variance.isfinite().all()
         expect(bool(finite), "embeddings", "finite, and their variances", "inf or nan")
@@ -279,18 +279,6 @@ class IntraclassAdaptiveAugmentation(BaseAugmenter):
             expect(isinstance(value, bool), name, "True or False", value)
         uncorrected = not (self.running and self.num_neighbors)
         expect(uncorrected, "num_neighbors", "0 with running statistics", self.num_neighbors)
-
-    def _check_batch(self, batch: RealBatch) -> None:
-        shape, size = tuple(batch.embeddings.shape), self.embedding_size
-        expect(shape[1] == size, "embeddings", f"of shape [B, {size}], by `embedding_size`", shape)
-        fitting = batch.num_classes in (None, self.num_classes)
-        as_many = f"{batch.num_classes}, the number of classes of the loss"
-        expect(fitting, "num_classes", as_many, self.num_classes)
-        if len(batch):
-            low, high = int(batch.host_labels.min()), int(batch.host_labels.max())
-            inside = low >= 0 and high < self.num_classes
-            wanted = f"from 0 to {self.num_classes - 1}, by `num_classes`"
-            expect(inside, "labels", wanted, f"labels from {low} to {high}")
 
 
 def _expect_strength(value: Any) -> None:

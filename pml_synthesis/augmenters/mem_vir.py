@@ -208,14 +208,14 @@ class MemVir(BaseAugmenter):
         expect(device is None or _is_device(device), "memory_device", "a device, or None", device)
 
     def _check_batch(self, batch: RealBatch) -> None:
+        batch.check_sizes(self.num_classes, self.embedding_size)
         assert batch.proxies is not None
         expected, shape = tuple(self.proxies.shape[1:]), tuple(batch.proxies.shape)
-        made_for = (
-            f"of shape {expected}, for which the memory was made by num_classes, embedding_size "
-            "and num_centers (losses with several centres per class, SoftTripleLoss and "
-            "SubCenterArcFaceLoss, need the latter)"
+        centers = (
+            f"of shape {expected}, by the `num_centers` of the memory (losses with several centres "
+            "per class, SoftTripleLoss and SubCenterArcFaceLoss, need it)"
         )
-        expect(shape == expected, "proxies", made_for, shape)
+        expect(shape == expected, "proxies", centers, shape)
         most = f"at most {self.batch_size}, the `batch_size` for which the memory was made"
         expect(len(batch) <= self.batch_size, "embeddings", most, f"{len(batch)} of them")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from .._checks import check_batch
+from .._checks import check_batch, expect
 from ..functional import row_order
 from ..functional.precision import working_dtype
 
@@ -68,6 +68,32 @@ class RealBatch:
     def num_classes(self) -> int | None:
         """C, the number of proxies, or None where there are none."""
         return None if self.proxies is None else len(self.proxies)
+
+    def check_sizes(self, num_classes: int, embedding_size: int) -> None:
+        """Check that the batch fits a memory of each class.
+
+        Args:
+            num_classes: C, of the memory.
+            embedding_size: D, of the memory.
+
+        Raises:
+            ValueError: if embeddings have another width, proxies are of another number of classes,
+                or labels are not from 0 to C - 1.
+        """
+        shape = tuple(self.embeddings.shape)
+        width = f"of shape [B, {embedding_size}], by the `embedding_size` of the memory"
+        expect(shape[1] == embedding_size, "embeddings", width, shape)
+        fits = self.num_classes in (None, num_classes)
+        as_many = f"those of {num_classes} classes, by the `num_classes` of the memory"
+        expect(fits, "proxies", as_many, f"those of {self.num_classes}")
+        if len(self):
+            low, high = int(self.host_labels.min()), int(self.host_labels.max())
+            numbered = (
+                f"from 0 to {num_classes - 1}, by the `num_classes` of the memory (those of some "
+                "data sets start at 1)"
+            )
+            inside = low >= 0 and high < num_classes
+            expect(inside, "labels", numbered, f"labels from {low} to {high}")
 
     def canonical_order(self) -> Tensor:
         """Return an order of the embeddings that is the same in all processes of a run, int64, [B].

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from .._checks import expect
+from .numbered_embeddings import NumberedEmbeddings
 
 
 class HardenedDistance(Module):
@@ -26,7 +26,6 @@ class HardenedDistance(Module):
         labels: [B].
         synthetic: [M, D].
         source: [M]. One of -1 belongs to no group.
-        compared: what the loss is given to compare, the real embeddings first.
     """
 
     def __init__(
@@ -36,7 +35,6 @@ class HardenedDistance(Module):
         labels: Tensor,
         synthetic: Tensor,
         source: Tensor,
-        compared: tuple[Tensor, ...],
     ) -> None:
         super().__init__()
         self.inner = distance
@@ -44,7 +42,6 @@ class HardenedDistance(Module):
         self.labels = labels
         self.synthetic = synthetic
         self.source = source
-        self.compared = compared
 
     def __getattr__(self, name: str) -> Any:
         """Look up what losses ask of a distance, such as margin and is_inverted."""
@@ -57,8 +54,8 @@ class HardenedDistance(Module):
         """Return the distances of the loss, those between real embeddings hardened.
 
         Args:
-            query_emb: [N, D].
-            ref_emb: [R, D], or None for the same as `query_emb`.
+            query_emb: numbered ones, [N, D].
+            ref_emb: numbered ones, [R, D], or None for the same as `query_emb`.
 
         Returns:
             [N, R].
@@ -67,28 +64,14 @@ class HardenedDistance(Module):
             ValueError: if the loss compares other vectors than the embeddings it was given.
         """
         ref_emb = query_emb if ref_emb is None else ref_emb
+        rows, columns = _numbers(query_emb), _numbers(ref_emb)
         hardest = self._hardest()
         # After the hardest, so that the inner distance records statistics of this one.
         matrix = self.inner(query_emb, ref_emb)
-        rows, columns = self._real(query_emb), self._real(ref_emb)
         index = rows.clamp_min(0).unsqueeze(1), columns.clamp_min(0)
         between = (self.labels.unsqueeze(1) != self.labels)[index]
         real = (rows >= 0).unsqueeze(1) & (columns >= 0)
         return torch.where(real & between, hardest[index].to(matrix), matrix)
-
-    def _real(self, given: Tensor) -> Tensor:
-        """Return which real embedding each given one is, or -1, [N]."""
-        size, device = len(self.embeddings), given.device
-        if any(given is compared for compared in self.compared):
-            real = torch.arange(size, device=device)
-            return torch.cat([real, real.new_full((len(given) - size,), -1)])
-        # N-pairs compares some of the embeddings with others of them.
-        # A NaN does not equal itself.
-        rows, known = given.nan_to_num(), self.embeddings.nan_to_num()
-        same = (rows.unsqueeze(1) == known).all(dim=2)
-        expected = "one that compares the embeddings that it is given, for the role 'negative'"
-        expect(bool(same.any(dim=1).all()), "loss", expected, "one that compares other vectors")
-        return same.byte().argmax(dim=1)
 
     def _hardest(self) -> Tensor:
         """Return the smallest distance between each two groups, [B, B]."""
@@ -106,3 +89,13 @@ class HardenedDistance(Module):
         both = least.new_zeros(size + 1, size + 1)
         both = both.scatter_reduce(1, over_columns, least, how, include_self=False)
         return both[:size, :size]
+
+
+def _numbers(given: Tensor) -> Tensor:
+    """Return which real embedding each given one is, or -1, [N]."""
+    if isinstance(given, NumberedEmbeddings):
+        return given.numbers
+    raise ValueError(
+        "Expected argument `loss` to be one that compares the embeddings that it is given, for the "
+        "role 'negative', but got one that compares other vectors."
+    )

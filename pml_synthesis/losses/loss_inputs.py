@@ -21,7 +21,7 @@ class LossInputs(NamedTuple):
 
     @classmethod
     def of(cls, embeddings: Tensor, labels: Tensor | None, *others: Any) -> LossInputs:
-        """Move the labels to the embeddings.
+        """Move the labels to the embeddings, and take a list of mined indices as a tuple.
 
         Raises:
             ValueError: if `embeddings` is no tensor.
@@ -33,7 +33,27 @@ class LossInputs(NamedTuple):
             if is_integer_dtype(dtype):
                 labels = labels.long()
             labels = labels.to(embeddings.device)
-        return cls(embeddings, labels, *others)
+        given = cls(embeddings, labels, *others)
+        if isinstance(given.indices_tuple, list):
+            return given._replace(indices_tuple=tuple(given.indices_tuple))
+        return given
+
+    def check_tuple(self) -> None:
+        """Check the mined tuple, which a hook extends to synthetic embeddings.
+
+        Raises:
+            ValueError: unless it is None, or three or four tensors of indices.
+        """
+        mined = self.indices_tuple
+        if mined is None:
+            return
+        several = isinstance(mined, tuple) and len(mined) in (3, 4)
+        form = "three (a, p, n) or four (a, p, a, n) tensors of indices, as PML's miners return"
+        expect(several, "indices_tuple", form, mined)
+        for indices in mined:
+            expect_tensor("indices_tuple", indices)
+            fits = indices.ndim == 1 and is_integer_dtype(indices.dtype)
+            expect(fits, "indices_tuple", form, mined)
 
     def mined(self, miner: BaseMiner | None, rows: Tensor, labels: Tensor | None) -> Any:
         """Return what a miner finds, or without one the tuple that was given.

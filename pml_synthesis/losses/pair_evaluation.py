@@ -12,12 +12,13 @@ from pytorch_metric_learning.miners import BaseMiner
 from pytorch_metric_learning.reducers import PerAnchorReducer
 from torch import Tensor
 
-from .._checks import expect, expect_between, expect_tensor
+from .._checks import expect, expect_between
 from ..augmenters import SyntheticBatch
 from ..augmenters.synthetic_batch import Role
 from ..pml import BaseMetricLossFunction, all_pairs, substituted, unregularized_loss
 from .hardened_distance import HardenedDistance
 from .loss_inputs import LossInputs
+from .numbered_embeddings import NumberedEmbeddings
 from .pair_tuples import (
     candidate_pairs,
     drop_foreign_mixes,
@@ -92,18 +93,20 @@ class PairEvaluation:
         if self.miner is None and tuples is not None:
             for indices in tuples if ref_emb is None else ():
                 # Beyond the batch they would name synthetic embeddings.
-                expect_tensor("indices_tuple", indices)
                 expect_between("indices_tuple", indices, 0, len(labels))
             tuples = repeat_for_anchors(tuples, everywhere.source, len(labels))
         if candidates is not None:
             tuples, ref_emb, ref_labels = self._with_candidates(
                 candidates, tuples, rows, row_labels
             )
-        changes |= self._hardened(self.loss.distance, batch, rows, ref_emb)
+        hardened = self._hardened(self.loss.distance, batch)
+        if hardened:
+            rows = NumberedEmbeddings.of(rows, len(labels))
+            ref_emb = None if ref_emb is None else NumberedEmbeddings.of(ref_emb, len(labels))
         parents = torch.cat([labels, everywhere.parent_labels(labels)])
         weights = self._weights(everywhere, candidates)
         changes["reducer"] = ParentReducer(self.loss.reducer, parents, weights)
-        with substituted(self.loss, changes) as twin, self._explained(candidates):
+        with substituted(self.loss, changes | hardened) as twin, self._explained(candidates):
             return twin(rows, row_labels, tuples, ref_emb, ref_labels)
 
     def alone(self, batch: SyntheticBatch) -> Tensor:
@@ -191,12 +194,13 @@ class PairEvaluation:
             return self.inputs.indices_tuple
         distance = self.miner.distance
         rows = torch.cat([self.inputs.embeddings, self._with_norms(everywhere, distance)])
-        with substituted(self.miner, self._hardened(distance, batch, rows)) as twin:
+        hardened = self._hardened(distance, batch)
+        if hardened:
+            rows = NumberedEmbeddings.of(rows, len(self.inputs.embeddings))
+        with substituted(self.miner, hardened) as twin:
             return self.inputs.mined(twin, rows, labels)
 
-    def _hardened(
-        self, distance: Any, batch: SyntheticBatch, *compared: Tensor | None
-    ) -> dict[str, Any]:
+    def _hardened(self, distance: Any, batch: SyntheticBatch) -> dict[str, Any]:
         """Return, by name, the distance hardened by those of the role "negative", if there are."""
         negatives = batch.of_role("negative")
         if negatives is None:
@@ -204,8 +208,7 @@ class PairEvaluation:
         embeddings, labels = self.inputs[:2]
         assert labels is not None  # The augmenter has refused it.
         synthetic = self._with_norms(negatives, distance), negatives.source
-        given = tuple(tensor for tensor in compared if tensor is not None)
-        return {"distance": HardenedDistance(distance, embeddings, labels, *synthetic, given)}
+        return {"distance": HardenedDistance(distance, embeddings, labels, *synthetic)}
 
     def _check(self, batch: SyntheticBatch) -> None:
         name = type(self.loss).__name__

@@ -44,6 +44,9 @@ class SynthesisLoss(BaseMetricLossFunction):
     weight of the wrapped loss is never cast; PML itself casts it to the dtype of half embeddings.
     A call leaves the wrapped loss as it is, so that threads may have losses of their own.
 
+    A call that the augmenter refuses leaves its state as it is. If the wrapped loss raises after
+    it, the augmenter has taken its whole step, as in a call that succeeds.
+
     Args:
         loss: any PML loss. An augmenter that needs proxies needs one whose proxies are known (all
             proxy losses of PML, and those taught by :func:`register_proxies`).
@@ -107,7 +110,7 @@ class SynthesisLoss(BaseMetricLossFunction):
         Args:
             embeddings: [B, D].
             labels: of any integer type, [B].
-            indices_tuple: what a PML miner returns, or None.
+            indices_tuple: what a PML miner returns, also as a list, or None.
             ref_emb: for pair losses, as in PML.
             ref_labels: for pair losses, as in PML.
 
@@ -126,6 +129,7 @@ class SynthesisLoss(BaseMetricLossFunction):
         evaluation = evaluation_of(self.loss, inputs, self.miner if self.training else None)
         if not self.training or self.augmenter is None:
             return evaluation.plain()
+        inputs.check_tuple()
         # With the labels as they were given: those on the host need not be copied there again.
         batch = self.augmenter(embeddings, labels, evaluation.proxies)
         nothing = len(batch) == 0 and batch.num_new_classes == 0

@@ -196,6 +196,7 @@ def test_one_copy_of_labels_to_the_host_and_none_of_embeddings(build, monkeypatc
 
 WRONG_INPUTS = {
     "1-d embeddings": (lambda x, y, p: (x[0], y, p), r"`embeddings` to be of shape \[B, D\]"),
+    "no width": (lambda x, y, p: (x[:, :0], y, p[:, :0]), r"`embeddings` .* D of 1 at least.* 0\)"),
     "integer embeddings": (lambda x, y, p: (x.long(), y, p), "`embeddings` to be floating point"),
     "no labels": (lambda x, y, p: (x, None, p), "`labels` to be a tensor, but got None"),
     "too few labels": (lambda x, y, p: (x, y[1:], p), r"`labels` to be of shape \[12\].*\(11,\)"),

@@ -2,9 +2,17 @@ import copy
 
 import pytest
 import torch
+from pytorch_metric_learning import losses
 
 from cases import DIM, NUM_CLASSES, Mirror, draw_batch, draw_proxies
-from pml_synthesis import Compose, ProxySynthesis, SphericalEmbeddingExpansion
+from pml_synthesis import (
+    Compose,
+    DenselyAnchoredSampling,
+    MemVir,
+    ProxySynthesis,
+    SphericalEmbeddingExpansion,
+    SynthesisLoss,
+)
 
 
 def test_parts_of_a_compose_draw_apart():
@@ -59,3 +67,44 @@ def test_compose_repr_shows_its_parts():
 def test_compose_of_something_else(parts):
     with pytest.raises(ValueError, match="`augmenters` to be a sequence of at least one augmenter"):
         Compose(parts)
+
+
+class Failing(Mirror):
+    """Raises where it is told to."""
+
+    fails = False
+
+    def synthesize(self, batch, generator):
+        if self.fails:
+            raise RuntimeError("told to fail")
+        return super().synthesize(batch, generator)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_call_that_fails_leaves_all_parts_as_they_were(nested):
+    (x, y), p = draw_batch(0), draw_proxies(0, NUM_CLASSES, DIM)
+    failing = Failing()
+    memory = MemVir(NUM_CLASSES, DIM, batch_size=12, num_steps=2, step_gap=0, warm_up_steps=0)
+    parts = [memory, DenselyAnchoredSampling(NUM_CLASSES, DIM, num_channels=3), failing]
+    whole = Compose([Compose(parts[:2]), failing] if nested else parts).double()
+    whole(x, y, p)
+    twin = copy.deepcopy(whole)
+    failing.fails = True
+    with pytest.raises(RuntimeError, match="told to fail"):
+        whole(x, y, p)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, twin.state_dict()[name]), name
+    failing.fails = False
+    assert torch.equal(whole(x, y, p).embeddings, twin(x, y, p).embeddings)
+
+
+def test_a_loss_that_fails_after_synthesis_leaves_the_parts_at_the_same_step():
+    x, y = draw_batch(0)
+    parts = [Mirror(), DenselyAnchoredSampling(NUM_CLASSES, DIM, num_channels=3)]
+    whole = Compose(parts).double()
+    twin = copy.deepcopy(whole)
+    with pytest.raises(ValueError, match="`indices_tuple` to be from 0 to 11"):
+        SynthesisLoss(losses.TripletMarginLoss(), whole)(x, y, (y, y, y + 12))
+    twin(x, y)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, twin.state_dict()[name]), name

@@ -13,7 +13,6 @@ from cases import (
     assert_same_gradients,
     assert_same_gradients_of_batches,
     draw_batch,
-    draw_proxies,
 )
 from pml_synthesis import DenselyAnchoredSampling, SynthesisLoss
 from pml_synthesis.augmenters.densely_anchored_sampling import newest_pairs
@@ -291,28 +290,9 @@ def test_wrong_options(options, message):
         sampling(**options)
 
 
-@pytest.mark.parametrize(
-    "label, dim, classes, message",
-    [
-        (NUM_CLASSES, DIM, None, "`labels` to be from 0 to 4, .*start at 1.* from 5 to 5"),
-        (-1, DIM, None, "`labels` to be from 0 to 4, .* from -1 to -1"),
-        (0, 6, None, r"`embeddings` to be of shape \[B, 8\], .* but got \(4, 6\)"),
-        (0, DIM, 6, "`proxies` to be 5 of them, the `num_classes` of the memory, but got 6"),
-    ],
-)
-def test_batches_that_the_memory_was_not_made_for(label, dim, classes, message):
-    augmenter, x = sampling(), torch.randn(4, dim)
-    proxies = None if classes is None else draw_proxies(0, classes, dim)
-    with pytest.raises(ValueError, match=message):
-        augmenter(x, torch.full((4,), label), proxies)
-    assert augmenter.step == 0
-    assert not augmenter.channel_counts.any()
-
-
-@pytest.mark.parametrize("other", [{"bank_size": 3}, {"num_classes": 6}, {"embedding_size": 9}])
-def test_a_checkpoint_of_other_sizes(other):
-    with pytest.raises(RuntimeError, match="size mismatch for differences"):
-        sampling(**other).load_state_dict(sampling().state_dict())
+def test_a_checkpoint_of_another_bank():
+    with pytest.raises(RuntimeError, match=r"sizes, but got `differences` of shape \(5, 10, 8\)"):
+        sampling(bank_size=3).load_state_dict(sampling().state_dict())
 
 
 def test_statistics_and_repr():

@@ -177,3 +177,62 @@ def test_two_processes_remember_what_one_does(ranks, name, broadcast_buffers):
             torch.testing.assert_close(got[0], len(ranks) * value, **CLOSE)
             torch.testing.assert_close(got[1], trunk, **CLOSE)
             torch.testing.assert_close(got[2:], [len(ranks) * grad for grad in proxies], **CLOSE)
+
+
+SIZED = [
+    example
+    for example in EXAMPLES
+    if reference.has_memory(build(example)) and hasattr(build(example), "num_classes")
+]
+all_sized = pytest.mark.parametrize(
+    "example", SIZED, ids=[f"{one.augmenter.__name__} {one.name}" for one in SIZED]
+)
+DIFFERING = {
+    "width": (
+        lambda x, y, p: (x[:, 1:], y, p[..., 1:]),
+        r"`embeddings` to be of shape \[B, 8\], by the `embedding_size` .* but got \(12, 7\)",
+    ),
+    "number of proxies": (
+        lambda x, y, p: (x, y, torch.cat([p, p])),
+        "`proxies` to be those of 5 classes, by the `num_classes` .* but got 'those of 10'",
+    ),
+    "labels beyond": (
+        lambda x, y, p: (x, y + 1, None),
+        r"`labels` to be from 0 to 4, by the `num_classes` .*start at 1\), .*from 1 to 5'",
+    ),
+    "labels below": (
+        lambda x, y, p: (x, y - 1, None),
+        "`labels` to be from 0 to 4, by the `num_classes` .*from -1 to 3'",
+    ),
+}
+
+
+@all_sized
+@pytest.mark.parametrize("change, message", DIFFERING.values(), ids=DIFFERING)
+def test_a_batch_of_other_sizes_is_refused_with_the_same_words(example, change, message):
+    augmenter = build(example)
+    advance(augmenter, 0, 2)
+    x, y, p = inputs(0)
+    centers = getattr(augmenter, "num_centers", None)
+    p = p if centers is None else p.unsqueeze(1).expand(-1, centers, -1)
+    batch = change(x, torch.arange(12) % 5, p)
+    if batch[2] is None and augmenter.requires_proxies:
+        pytest.skip("its labels are those of proxies")
+    before = copy.deepcopy(augmenter.state_dict())
+    with pytest.raises(ValueError, match=message):
+        augmenter(*batch)
+    for name, value in augmenter.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@all_sized
+@pytest.mark.parametrize("num_classes, dim", [(6, 8), (5, 9)])
+def test_a_checkpoint_of_other_sizes_is_refused_and_changes_nothing(example, num_classes, dim):
+    augmenter = build(example)
+    other = reference.build(example.augmenter, num_classes, dim, example.name, seed=8)
+    before = copy.deepcopy(other.state_dict())
+    same = f"Expected the checkpoint to be of a {example.augmenter.__name__} with the same sizes"
+    with pytest.raises(RuntimeError, match=same):
+        other.load_state_dict(augmenter.state_dict())
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, before[name])

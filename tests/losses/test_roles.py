@@ -78,13 +78,18 @@ def test_negatives_harden_the_distances_between_classes(build, tuples, seed):
     assert not torch.isclose(value, build()(x, y, mined))
 
 
-def test_negatives_in_n_pairs_which_compares_some_embeddings_with_others():
+@pytest.mark.parametrize("equal", [False, True], ids=["different", "equal"])
+def test_negatives_in_n_pairs_which_compares_some_embeddings_with_others(equal):
     x, y = draw_batch(0)
-    augmenter = Near("negative")
-    value = SynthesisLoss(losses.NPairsLoss(), augmenter)(x, y)
     a, p, _, _ = all_pairs(y)
     first = [int((y[a] == c).nonzero()[0, 0]) for c in sorted(set(y[a].tolist()))]
     anchors, positives = a[first], p[first]
+    if equal:
+        # An anchor of one class, a positive of another one, and an embedding of neither.
+        with torch.no_grad():
+            x[positives[1]] = x[anchors[2]] = x[anchors[0]]
+    augmenter = Near("negative")
+    value = SynthesisLoss(losses.NPairsLoss(), augmenter)(x, y)
     matrix = hardened(distances.DotProductSimilarity(), x, y, made(augmenter, x, y))
     logits = matrix[anchors][:, positives]
     expected = torch.nn.functional.cross_entropy(logits, torch.arange(len(first)))
@@ -337,6 +342,20 @@ def test_a_reducer_that_cannot_honour_candidates_says_so(hook):
         loss(x, y)
 
 
+@pytest.mark.parametrize("build", [losses.TripletMarginLoss, lambda: losses.ProxyNCALoss(5, 8)])
+def test_mined_tuples_may_be_lists_and_nothing_else(build):
+    x, y = draw_batch(0)
+    torch.manual_seed(0)
+    loss, augmenter = build().double(), Near()
+    expected = SynthesisLoss(loss, Near())(x, y, triplets(y))
+    torch.testing.assert_close(SynthesisLoss(loss, Near())(x, y, list(triplets(y))), expected)
+    a = torch.tensor([0])
+    for wrong in (y, {}, (), (a, a), [a] * 5, ([0], [1], [2]), (a, a, a.double()), (a, a, y[0])):
+        with pytest.raises(ValueError, match="Expected argument `indices_tuple` to be"):
+            SynthesisLoss(loss, augmenter)(x, y, wrong)
+    assert augmenter.step == 0
+
+
 def test_mined_tuples_name_real_embeddings_alone():
     x, y = draw_batch(0)
     beyond = tuple(part + 5 for part in triplets(y))
@@ -350,3 +369,48 @@ def test_an_embedding_that_is_not_a_number_makes_the_hardened_loss_so():
     x = x.detach().clone()
     x[3] = float("nan")
     assert SynthesisLoss(losses.NPairsLoss(), Near("negative"))(x, y).isnan()
+
+
+def test_embeddings_that_are_all_not_a_number_make_the_hardened_loss_so():
+    x, y = draw_batch(0)
+    assert SynthesisLoss(losses.NPairsLoss(), Near("negative"))(x / 0, y).isnan()
+
+
+class Selecting(losses.ContrastiveLoss):
+    """Compares a copy of what it is given, made in one of several ways."""
+
+    def __init__(self, copied):
+        super().__init__(neg_margin=1.5)
+        self.copied = copied
+
+    def compute_loss(self, embeddings, *call):
+        return super().compute_loss(self.copied(embeddings), *call)
+
+
+COPIES = {
+    "clone": lambda x: x.clone(),
+    "to": lambda x: x.to(x.dtype),
+    "selected": lambda x: x[torch.arange(len(x))],
+    "masked": lambda x: x[torch.ones(len(x), dtype=torch.bool)],
+    "itself, after other functions": lambda x: (
+        torch.ones(1).to(x),
+        x[x > 0],
+        torch.sum(input=x),
+        x,
+    )[-1],
+}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_negatives_where_a_loss_compares_a_copy(copied):
+    x, y = draw_batch(0)
+    value = SynthesisLoss(Selecting(copied), Near("negative"))(x, y)
+    expected = SynthesisLoss(losses.ContrastiveLoss(neg_margin=1.5), Near("negative"))(x, y)
+    torch.testing.assert_close(value, expected, **CLOSE)
+    assert_same_gradients(value, expected, [x])
+
+
+@pytest.mark.parametrize("changed", [lambda x: x + 1, lambda x: x[:, 1:], lambda x: x.flip(0)])
+def test_negatives_where_a_loss_compares_other_vectors(changed):
+    with pytest.raises(ValueError, match="`loss` to be one that compares the embeddings that it"):
+        SynthesisLoss(Selecting(changed), Near("negative"))(*draw_batch(0))
