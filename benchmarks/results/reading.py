@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from benchmarks.errors import SettingsError
-from benchmarks.evaluation.metrics import MAIN_METRIC
+from benchmarks.results import metrics
 from benchmarks.results.paths import (
     COMPARISON,
     FAILURE,
@@ -19,12 +19,10 @@ from benchmarks.results.paths import (
     SPLITS,
     VERSIONS,
     is_finished,
+    run_of,
     runs_of,
 )
 
-# Columns of metrics.csv that hold texts, and those that no row lacks.
-OF_TEXT = ("variant", "split")
-OF_EACH_ROW = (*OF_TEXT, "seed", "epoch", "seconds")
 MOST_OF_A_REASON = 200  # characters that a message shows
 OVERLAPS = "overlaps"  # beside the splits
 Tree = dict[str, Any]
@@ -174,14 +172,10 @@ def read_run_versions(path: Path) -> list[dict[str, str]]:
 
 def _read_metrics(path: Path) -> pd.DataFrame:
     with undamaged(path, "Delete it: the command that made it makes this run again."):
-        table = pd.read_csv(path, dtype={"variant": str, "split": str})
-        if table.empty or table[list(OF_EACH_ROW)].isna().any(axis=None):
-            raise ValueError("lines are missing or cut off")
-        if MAIN_METRIC not in table:
-            raise ValueError(f"there is no column {MAIN_METRIC}")
-        return table.astype(dict.fromkeys(table.columns.difference(OF_TEXT), float)).astype(
-            {"seed": int, "epoch": int}
-        )
+        texts = dict.fromkeys(metrics.OF_TEXT, str)
+        # A variant may be called "nan".
+        table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
+        return metrics.checked(table, *run_of(path.parent))
 
 
 def comparable(settings: Tree) -> Tree:

@@ -12,8 +12,9 @@ import yaml
 from benchmarks import files
 from benchmarks.__main__ import main
 from benchmarks.errors import SettingsError
+from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.reporting.report import report
-from benchmarks.results import paths, writing
+from benchmarks.results import paths, reading, writing
 from benchmarks.settings.reading import load
 from benchmarks.training.assembly import Splits
 from benchmarks.training.run import execute
@@ -123,18 +124,49 @@ def test_damaged_settings_stop_a_command_before_it_runs_anything(content, finish
 
 
 @pytest.mark.parametrize(
-    "change", ["seconds", "mean_average_precision_at_r", "epoch", "variant", "words"]
+    "column", ["seconds", "mean_average_precision_at_r", "epoch", "variant", "split"]
 )
-def test_metrics_without_a_column_or_with_words_in_it_are_damaged(change, finished):
+def test_metrics_without_a_column_are_damaged(column, finished):
     path = finished / RUN / "metrics.csv"
-    table = pd.read_csv(path)
-    if change == "words":
-        table["seed"] = "first"
-    else:
-        del table[change]
-    table.to_csv(path, index=False)
-    with pytest.raises(SettingsError, match=r"metrics\.csv is damaged"):
+    pd.read_csv(path).drop(columns=column).to_csv(path, index=False)
+    message = rf"metrics\.csv is damaged.*no column {column}\. Delete it"
+    with pytest.raises(SettingsError, match=message):
         report(finished)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("seed", "first", "could not convert string to float: 'first'.*"),
+        ("precision_at_1", "high", "could not convert string to float: 'high'.*"),
+        ("variant", "plain", r"its variant is expected to be plain\+ps but is plain"),
+        ("variant", "gone", r"its variant is expected to be plain\+ps but is gone"),
+        ("seed", 1, "its seed is expected to be 0 but is 1.0"),
+        ("seed", 0.5, "its seed is expected to be 0 but is 0.5"),
+        ("split", "train", "its split is expected to be val or test but is train"),
+        ("epoch", 1.5, "its epochs are no numbers of epochs"),
+        ("epoch", -1, "its epochs are no numbers of epochs"),
+        ("epoch", "inf", "its epochs are no numbers of epochs"),
+        ("mean_average_precision_at_r", 55, r"its figures are expected in \[0, 1\]"),
+        ("recall_at_2", "-inf", r"its figures are expected in \[0, 1\]"),
+    ],
+)
+def test_metrics_with_wrong_values_or_of_another_run_are_damaged(column, value, reason, finished):
+    path = finished / RUN / "metrics.csv"
+    pd.read_csv(path).assign(**{column: value}).to_csv(path, index=False)
+    with pytest.raises(SettingsError, match=rf"metrics\.csv is damaged.*: {reason}\. Delete it"):
+        report(finished)
+
+
+def test_a_variant_may_be_called_like_a_missing_value(tmp_path):
+    folder = tmp_path / "nan" / "seed_3"
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text(
+        f"variant,seed,split,epoch,{MAIN_METRIC},seconds\nnan,3,test,2,,1.5\n"
+    )
+    writing.write_comparison(tmp_path, {"nan": None})
+    (row,) = reading.read_metrics(tmp_path).itertuples()
+    assert (row.variant, row.seed, row.epoch) == ("nan", 3, 2)
 
 
 @pytest.mark.parametrize("damage", [*BYTES, "cut off", "without optimizers", "of other models"])
