@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.reporting.report import report
 from benchmarks.results import paths, reading, writing
 from benchmarks.settings.reading import load
+from benchmarks.settings.schema import Run
 from benchmarks.training.assembly import Splits
 from benchmarks.training.run import execute
 from few_glyphs import patterns
@@ -39,6 +41,7 @@ variants:
   plain+ps: {loss: {SynthesisLoss: {loss: {ProxyNCALoss: {}}, augmenter: {ProxySynthesis: {}}}}}
 """
 SPLITS = Splits(patterns("train"), None, patterns("test"))
+VALIDATED = replace(SPLITS, val=patterns("val"))
 RUN = "plain+ps/seed_0"
 BYTES = {
     "empty": b"",
@@ -169,35 +172,108 @@ def test_a_variant_may_be_called_like_a_missing_value(tmp_path):
     assert (row.variant, row.seed, row.epoch) == ("nan", 3, 2)
 
 
-@pytest.mark.parametrize("damage", [*BYTES, "cut off", "without optimizers", "of other models"])
-def test_a_damaged_checkpoint_is_named_and_once_deleted_the_run_starts_again(
-    damage, written, tmp_path
-):
-    run = load(written, imports=["few_glyphs"]).runs[0]
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> tuple[Run, Path]:
+    """A run of three epochs that was stopped after the second, and its checkpoint."""
+    folder = tmp_path_factory.mktemp("stopped")
+    validated = ["data.val={few_glyphs.patterns: {split: val}}", "epochs=3"]
+    scheduled = ["schedulers.trunk={StepLR: {step_size: 1}}"]
+    comparison = load(write_settings(folder), [*validated, *scheduled], imports=["few_glyphs"])
 
     def stop(epoch: int) -> None:
-        raise KeyboardInterrupt
+        if epoch == 2:
+            raise KeyboardInterrupt
 
-    folder = tmp_path / "run"
+    run = comparison.runs[0]
     with pytest.raises(KeyboardInterrupt):
-        execute(run, SPLITS, folder, stop)
-    path = folder / "checkpoint.pt"
-    state = files.load(path)
-    whole = path.read_bytes()
-    if damage == "without optimizers":
-        del state["optimizers"]
-        files.save(state, path)
-    elif damage == "of other models":
-        state["modules"]["embedder"]["weight"] = torch.zeros(3, 3)
-        files.save(state, path)
-    else:
-        path.write_bytes((BYTES | {"cut off": whole[: len(whole) // 2]})[damage])
+        execute(run, VALIDATED, folder / "run", stop)
+    return run, folder / "run" / "checkpoint.pt"
+
+
+def assert_damaged(run: Run, path: Path, reason: str = "") -> None:
     with pytest.raises(SettingsError) as caught:
-        execute(run, SPLITS, folder)
-    assert str(caught.value).startswith(f"{path} is damaged or not of this runner: ")
-    assert str(caught.value).endswith("Delete it: this run then starts again.")
+        execute(run, VALIDATED, path.parent)
+    message = str(caught.value)
+    assert message.startswith(f"{path} is damaged or not of this runner: ")
+    assert message.endswith("Delete it: this run then starts again.")
+    assert reason in message
+
+
+@pytest.mark.parametrize("damage", [*BYTES, "cut off"])
+def test_a_damaged_checkpoint_is_named_and_once_deleted_the_run_starts_again(
+    damage, stopped, tmp_path
+):
+    run, checkpoint = stopped
+    content = checkpoint.read_bytes()
+    path = tmp_path / checkpoint.name
+    path.write_bytes((BYTES | {"cut off": content[: len(content) // 2]})[damage])
+    assert_damaged(run, path)
     path.unlink()
-    assert len(execute(run, SPLITS, folder)) == 1
+    assert len(execute(run, VALIDATED, tmp_path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({}, "it has no modules"),
+        ([], "it is expected to be a dict but is a list"),
+        (torch.zeros(3), "it is expected to be a dict but is a Tensor"),
+        (3, "it is expected to be a dict but is a int"),
+        (None, "it is expected to be a dict but is a NoneType"),
+    ],
+)
+def test_a_file_of_torch_that_is_no_checkpoint_is_damaged(state, reason, stopped, tmp_path):
+    files.save(state, tmp_path / "checkpoint.pt")
+    assert_damaged(stopped[0], tmp_path / "checkpoint.pt", reason)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        ("optimizers", None, "optimizers is expected to be a dict"),
+        ("optimizers.trunk_optimizer", {}, "optimizers.trunk_optimizer has no state"),
+        ("optimizers.trunk_optimizer.param_groups", [], "loaded state dict has a different"),
+        ("schedulers", {}, "schedulers has no trunk_scheduler_by_iteration"),
+        ("schedulers.trunk_scheduler_by_iteration", {}, "by_iteration has no step_size"),
+        ("modules.trunk", {}, "modules.trunk has no layers.0.weight"),
+        ("modules.embedder.weight", torch.zeros(3, 3), "size mismatch for weight"),
+        ("modules.embedder.weight", "w", "modules.embedder.weight is expected to be a Tensor"),
+        ("best_modules.metric_loss", {}, "Missing key(s)"),
+        ("best_modules.embedder.weight", torch.zeros(3, 3), "size mismatch for weight"),
+        ("best_modules", {}, "'trunk'"),
+        ("epoch", 0, "its epoch is expected in 1 .. 3 but is 0"),
+        ("epoch", 4, "its epoch is expected in 1 .. 3 but is 4"),
+        ("epoch", 1.0, "its epoch is expected in 1 .. 3 but is 1.0"),
+        ("epoch", True, "its epoch is expected in 1 .. 3 but is True"),
+        ("epoch", "2", "epoch is expected to be a int but is a str"),
+        ("epoch", 3, "its history is expected of the epochs [1, 2, 3] but is of [1, 2]"),
+        ("history", [], "its history is expected of the epochs [1, 2] but is of []"),
+        ("history", [1, 2], "there is no column variant"),
+        ("history", {}, "history is expected to be a list"),
+        ("best_epoch", 3, "its best_epoch is expected among [1, 2] but is 3"),
+        ("best_epoch", 0, "its best_epoch is expected among [1, 2] but is 0"),
+        ("best_value", "high", "best_value is expected to be a float but is a str"),
+        ("seconds", -1.0, "its seconds are -1.0"),
+        ("seconds", float("nan"), "its seconds are nan"),
+        ("records", {"loss_histories": 3}, "its records of loss_histories are of another kind"),
+    ],
+)
+def test_a_checkpoint_with_a_wrong_part_is_damaged(place, value, reason, stopped, tmp_path):
+    run, checkpoint = stopped
+    state = files.load(checkpoint)
+    *groups, last = place.split(".")
+    part = state
+    for group in groups:
+        part = part[group]
+    part[last] = value
+    files.save(state, tmp_path / checkpoint.name)
+    assert_damaged(run, tmp_path / checkpoint.name, reason)
+
+
+def test_a_checkpoint_of_another_run_is_damaged(stopped, tmp_path):
+    run, checkpoint = stopped
+    path = Path(shutil.copy(checkpoint, tmp_path))
+    assert_damaged(replace(run, seed=1), path, "its seed is expected to be 1 but is 0")
 
 
 def test_a_folder_that_nobody_can_write_to_is_told(written, tmp_path):
