@@ -1,12 +1,15 @@
 """What is wrong with settings, told with the file and the place in it."""
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from torch import nn
@@ -38,6 +41,10 @@ LOWEST = {
     "evaluate_every": 1,
     "data.workers": 0,
 }
+# Bytes of a name in a path. Files of a variant have more in theirs: its pictures, until they are
+# whole, embeddings_NAME.png.unfinished.
+LONGEST = 255
+LONGEST_VARIANT = 200
 # Of what stands in the folder of a comparison beside those of its variants.
 FILE_ENDINGS = (".csv", ".md", ".png", ".yaml", ".unfinished")
 
@@ -55,6 +62,11 @@ def check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
         prefix = f"{source}: variants.{name}"
         if not re.fullmatch(r"[\w+-][\w+.-]*", name):
             raise SettingsError(f"{prefix}: expected a name of letters, digits, '_', '+' and '-'.")
+        if (length := len(name.encode())) > LONGEST_VARIANT:
+            raise SettingsError(
+                f"{source}: variants.{name[:20]}...: expected a name of at most {LONGEST_VARIANT} "
+                f"bytes, since folders and pictures are called by it, but got {length}."
+            )
         if name.lower().endswith(FILE_ENDINGS):
             raise SettingsError(
                 f"{prefix}: expected another name: its folder would stand among files of the "
@@ -138,6 +150,8 @@ def check_comparison(file: File, source: str) -> None:
     for key in ("variants", "seeds"):
         if not getattr(file, key):
             raise SettingsError(f"{source}: {key}: at least one is needed.")
+    for key in ("name", "results"):
+        _check_path(getattr(file, key), f"{source}: {key}")
     seeds = list(file.seeds)
     if min(seeds) < 0:
         raise SettingsError(f"{source}: seeds: expected non-negative integers but got {seeds}.")
@@ -154,6 +168,13 @@ def check_comparison(file: File, source: str) -> None:
         raise SettingsError(f"{source}: parallel_runs: expected at least 1 but got {got}.")
 
 
+def _check_path(path: str, place: str) -> None:
+    if "\0" in path:
+        raise SettingsError(f"{place}: expected no NUL character in a path but got {path!r}.")
+    if any(len(os.fsencode(part)) > LONGEST for part in Path(path).parts):
+        raise SettingsError(f"{place}: expected names of at most {LONGEST} bytes in a path.")
+
+
 def check_run(run: Run, source: str) -> None:
     """Raise a SettingsError if settings of a run are out of range, or contradict each other."""
     if run.epochs and run.loss is None:
@@ -162,6 +183,13 @@ def check_run(run: Run, source: str) -> None:
         raise SettingsError(f"{source}: data: one of val and test is needed.")
     if run.data.gallery is not None and run.data.test is None:
         raise SettingsError(f"{source}: data.gallery: test is needed, to retrieve from it.")
+    try:
+        torch.device(run.device)
+    except RuntimeError as error:
+        raise SettingsError(
+            f"{source}: device: expected a device of torch, such as cpu, cuda or cuda:1, but got "
+            f"{run.device!r}."
+        ) from error
     if run.clip_gradient_value is not None and not run.clip_gradient_value > 0:
         got = run.clip_gradient_value
         raise SettingsError(f"{source}: clip_gradient_value: expected more than 0 but got {got}.")
