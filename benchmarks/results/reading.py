@@ -44,7 +44,11 @@ def read_comparison(folder: Path) -> dict[str, str | None]:
     advice = "The command that made it writes it again."
     tree = _read_yaml(path, dict, advice)
     with undamaged(path, advice):
-        return {str(variant): baseline for variant, baseline in tree["baselines"].items()}
+        baselines: dict[str, str | None] = tree["baselines"]
+        for variant, baseline in baselines.items():
+            if not isinstance(variant, str) or (baseline is not None and baseline not in baselines):
+                raise ValueError(f"{variant!r} and its baseline {baseline!r} are no variants")
+        return dict(baselines)
 
 
 def read_metrics(folder: Path) -> pd.DataFrame:
@@ -135,7 +139,10 @@ def _read_splits(folder: Path) -> Tree:
     tree: Tree = _read_yaml(path, dict, advice)
     with undamaged(path, advice):
         for name, counts in tree.items():
-            if name != OVERLAPS and not {"classes", "images"} <= counts.keys():
+            if name == OVERLAPS:
+                if not (isinstance(counts, list) and all(isinstance(s, str) for s in counts)):
+                    raise ValueError(f"its {OVERLAPS} are no list of texts")
+            elif not all(type(counts[of]) is int for of in ("classes", "images")):
                 raise ValueError(f"it has no counts of {name}")
     return tree
 

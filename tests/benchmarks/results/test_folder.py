@@ -3,6 +3,7 @@
 import random
 import shutil
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -108,6 +109,63 @@ def test_a_damaged_file_is_named_with_what_to_do(file, damage, finished):
     cut = path.read_bytes()[: path.stat().st_size // 2]
     path.write_bytes((BYTES | {"cut off": cut})[damage])
     with pytest.raises(SettingsError, match=FILES[file]) as caught:
+        report(finished)
+    assert str(caught.value).startswith(f"{path} is damaged")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("comparison.yaml", "baselines: {plain: [1], plain+ps: plain}"),
+        ("comparison.yaml", "baselines: {plain: null, plain+ps: gone}"),
+        ("comparison.yaml", "baselines: {2020-01-01: null}"),
+        ("comparison.yaml", "baselines: [plain]"),
+        ("splits.yaml", "train: {classes: [1], images: 3}"),
+        ("splits.yaml", "train: {classes: 2, images: 2020-01-01}"),
+        ("splits.yaml", "train: [1]"),
+        ("splits.yaml", "overlaps: 3"),
+        ("splits.yaml", "overlaps: [3]"),
+        (f"{RUN}/settings.yaml", "{variant: a, data: [1]}"),
+        (f"{RUN}/settings.yaml", "{variant: 3, data: {}}"),
+        (f"{RUN}/versions.yaml", "[[1]]"),
+    ],
+)
+def test_a_file_damaged_by_hand_is_named_with_what_to_do(file, content, finished):
+    (finished / file).write_text(content)
+    with pytest.raises(SettingsError, match=FILES[file]) as caught:
+        report(finished)
+    assert str(caught.value).startswith(f"{finished / file} is damaged")
+
+
+def test_dates_and_lists_among_saved_settings_are_told_as_changes(finished, written):
+    path = finished / RUN / "settings.yaml"
+    tree = yaml.safe_load(path.read_text())
+    changed = tree | {"epochs": date(2020, 1, 1), "model": [date(2020, 1, 2)]}
+    path.write_text(yaml.safe_dump(changed))
+    report(finished)
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", str(written), "--import", "few_glyphs"])
+    assert 'epochs: "2020-01-01" there, 2 now' in str(caught.value)
+    assert 'model: ["2020-01-02"] there, ' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("batch", 3),
+        ("batch", (torch.zeros(3, 2), torch.zeros(2), torch.zeros(1, 2))),
+        ("class_names", None),
+        ("synthetic", torch.zeros(3)),
+        ("synthetic", {"embeddings": 3}),
+        ("cosines", [1]),
+        ("cosines", (torch.zeros(3), "none")),
+    ],
+)
+@pytest.mark.parametrize("run", ["plain/seed_0", RUN])
+def test_a_view_that_cannot_be_drawn_is_named(run, part, value, finished):
+    path = finished / run / "view.pt"
+    files.save(files.load(path) | {part: value}, path)
+    with pytest.raises(SettingsError, match=FILES[f"{RUN}/view.pt"]) as caught:
         report(finished)
     assert str(caught.value).startswith(f"{path} is damaged")
 
