@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import reduce
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,6 @@ def check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
 
 
 def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> None:
-    _check_mappings(OmegaConf.to_container(OmegaConf.structured(schema)), tree, prefix)
     try:
         with told(prefix):
             settings = OmegaConf.merge(OmegaConf.structured(schema), tree)
@@ -91,24 +91,36 @@ def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> N
         known = [setting.name for setting in fields(error.object_type or schema)]
         meant = nearest(str(error.key), known)
         raise SettingsError(f"{prefix}{error.full_key}: unknown setting: {meant}") from error
-    except TypeError as error:
-        # OmegaConf says so of a list in the place of a mapping and the like, and not where.
-        wrong = next(key for key, value in tree.items() if not _is_mergeable(schema, key, value))
-        expected = "`name: value`" if isinstance(tree[wrong], list) else "a list"
-        raise SettingsError(
-            f"{prefix}{wrong}: expected {expected} but got {tree[wrong]!r}."
-        ) from error
+    except (TypeError, SettingsError) as error:
+        # OmegaConf does not say where a list is in the place of a mapping, and the like.
+        for place, value in _misplaced(schema, tree, ()):
+            expected = "a list" if isinstance(value, dict) else "`name: value`"
+            raise SettingsError(
+                f"{prefix}{place}: expected {expected} but got {value!r}."
+            ) from error
+        raise
     check_objects(OmegaConf.to_container(settings), prefix, imports)
 
 
-def _check_mappings(defaults: Any, tree: Tree, prefix: str) -> None:
-    """Raise a SettingsError for a list in place of settings, whose place OmegaConf does not say."""
+def _misplaced(schema: type, tree: Tree, above: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """Give the settings that OmegaConf refuses without saying where they are."""
     for key, value in tree.items():
-        default = defaults.get(key)
-        if isinstance(default, dict) and isinstance(value, list):
-            raise SettingsError(f"{prefix}{key}: expected `name: value` but got {value!r}.")
-        if isinstance(default, dict) and isinstance(value, dict):
-            _check_mappings(default, value, f"{prefix}{key}.")
+        place = (*above, str(key))
+        if not _is_misplaced(schema, place, value):
+            continue
+        if isinstance(value, dict) and not _is_misplaced(schema, place, {}):
+            yield from _misplaced(schema, value, place)
+        else:
+            yield ".".join(place), value
+
+
+def _is_misplaced(schema: type, place: tuple[str, ...], value: Any) -> bool:
+    tree = reduce(lambda inner, name: {name: inner}, reversed(place), value)
+    try:
+        OmegaConf.merge(OmegaConf.structured(schema), tree)
+    except (TypeError, OmegaConfBaseException) as error:
+        return not getattr(error, "full_key", None)
+    return False
 
 
 def check_objects(settings: Any, prefix: str, imports: Collection[str]) -> None:
@@ -135,14 +147,6 @@ def told(prefix: str) -> Iterator[None]:
         reason = str(error).splitlines()[0]
         place = f"{key}: " if (key := error.full_key or error.key) else ""
         raise SettingsError(f"{prefix}{place}{reason.rstrip('.')}.") from error
-
-
-def _is_mergeable(schema: type, key: str, value: Any) -> bool:
-    try:
-        OmegaConf.merge(OmegaConf.structured(schema), {key: value})
-    except TypeError:
-        return False
-    return True
 
 
 def check_comparison(file: File, source: str) -> None:
