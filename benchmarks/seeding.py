@@ -7,6 +7,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+# What each stream of a run's random numbers is for. Runs with one seed start from the same models
+# and see the same batches, whatever their loss.
+MODELS, BATCHES, TRANSFORMS, EPOCHS = range(4)
+
 
 def derived_seed(*key: int) -> int:
     """Return a seed that depends on all of the key, neighbouring keys giving unlike seeds.

@@ -65,6 +65,7 @@ def read_picture(
     try:
         given = path if content is None else io.BytesIO(content)
         with Image.open(given, formats=FORMATS) as picture:
+            _scale_transparent_grey(picture)
             picture.load()
             upright = ImageOps.exif_transpose(picture)
             return _without_alpha(_in_eight_bits(upright, picture)).convert(mode)
@@ -112,6 +113,24 @@ def _in_eight_bits(upright: Image.Image, original: Image.Image) -> Image.Image:
     if _tiff_tag(original, _PHOTOMETRIC, 1) == 0:  # Pillow inverts such grey of 8 bits only
         pixels = white - pixels
     return Image.fromarray(np.rint(pixels * (255 / white)).astype(np.uint8))
+
+
+# What Pillow multiplies grey of few bits with.
+_FEW_BITS = {"L;2": 85, "L;4": 17}
+
+
+def _scale_transparent_grey(picture: Image.Image) -> None:
+    """Let the transparent colour of a PNG file have the depth that Pillow is to give its pixels."""
+    colour = picture.info.get("transparency")
+    if picture.format != "PNG" or colour is None:
+        return
+    stored = picture.tile[0][3]  # the mode in the file, until it is loaded
+    if stored in _FEW_BITS:
+        picture.info["transparency"] = colour * _FEW_BITS[stored]
+    elif stored == "RGB;16B":
+        raise ValueError(
+            "one of its colours of 16 bits is transparent, which in 8 bits is the same as others"
+        )
 
 
 def _white(picture: Image.Image) -> float | None:

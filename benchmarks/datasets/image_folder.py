@@ -24,7 +24,8 @@ class ImageFolder(ImageClasses):
     Classes are split, never the images of a class. Of each picture the largest square in its
     middle is taken and resized. Transparent parts become white, and 16 bits are scaled to 8 (see
     read_picture). All images are held in memory. A warning counts and names the files that are
-    left out, since their format is not read, and the classes of one image.
+    left out, since their format is not read, links to folders inside of a class, and the classes of
+    one image.
 
     Arguments:
         root: the folder that holds a folder for each class.
@@ -75,13 +76,28 @@ def _find_images(root: Path) -> dict[str, list[Path]]:
     layout = f"Images are expected in {root}/<class>/, as {', '.join(sorted(SUFFIXES))}"
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}. {layout}.")
+    shown = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+    there = {path.name: sorted(path.rglob("*")) for path in shown if path.is_dir()}
     found = {
-        folder.name: sorted(path for path in folder.rglob("*") if _is_meant(path, folder))
-        for folder in root.iterdir()
-        if folder.is_dir() and not folder.name.startswith(".")
+        name: [path for path in paths if _is_meant(path, root / name)]
+        for name, paths in there.items()
     }
     if not found:
         raise FileNotFoundError(f"There are no folders of classes in {root}. {layout}.")
+    lost = [path for path in shown if path.is_symlink() and not path.exists()]
+    lost += [
+        path
+        for paths in there.values()
+        for path in paths
+        # Followed, links may lead in circles.
+        if path.is_symlink() and path.is_dir() and not _is_hidden(path, root)
+    ]
+    if lost:
+        warnings.warn(
+            f"{len(lost)} links in {root} are left out, since they lead nowhere, or to a folder "
+            f"from inside of a class: {_some_of(lost, root)}. Put the folder itself there.",
+            stacklevel=3,
+        )
     files = {name: [path for path in paths if _is_image(path)] for name, paths in found.items()}
     if empty := sorted(name for name, images in files.items() if not images):
         raise FileNotFoundError(
@@ -107,9 +123,14 @@ def _find_images(root: Path) -> dict[str, list[Path]]:
     return files
 
 
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
 def _is_meant(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return path.is_file() and not hidden and path.name.lower() not in NO_IMAGES
+    """Tell files, and links to no file, which fail when they are read, from what else there is."""
+    is_file = path.is_file() or (path.is_symlink() and not path.is_dir())
+    return is_file and not _is_hidden(path, folder) and path.name.lower() not in NO_IMAGES
 
 
 def _is_image(path: Path) -> bool:

@@ -64,4 +64,4 @@ def _changes(there: Any, asked: Any, path: str = "") -> Iterator[str]:
 def _brief(value: Any) -> str:
     if value is ABSENT:
         return "not given"
-    return shorten(json.dumps(value, ensure_ascii=False), 60, placeholder=" ...")
+    return shorten(json.dumps(value, ensure_ascii=False, default=str), 60, placeholder=" ...")

@@ -31,6 +31,11 @@ def run_folder(folder: Path, run: Run) -> Path:
     return folder / run.variant / f"seed_{run.seed}"
 
 
+def run_of(folder: Path) -> tuple[str, int]:
+    """Return the variant and the seed of the folder of a run."""
+    return folder.parent.name, int(folder.name.removeprefix("seed_"))
+
+
 def is_finished(folder: Path) -> bool:
     """Tell whether the folder of a run holds its results."""
     return (folder / METRICS).exists()
@@ -39,4 +44,4 @@ def is_finished(folder: Path) -> bool:
 def runs_of(folder: Path) -> list[Path]:
     """Return the folders of the runs of a variant, in the order of their seeds."""
     runs = [path for path in folder.glob("seed_*") if re.fullmatch(r"seed_-?\d+", path.name)]
-    return sorted(runs, key=lambda path: int(path.name.removeprefix("seed_")))
+    return sorted(runs, key=run_of)

@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from benchmarks.errors import SettingsError
-from benchmarks.evaluation.metrics import MAIN_METRIC
+from benchmarks.results import metrics
 from benchmarks.results.paths import (
     COMPARISON,
     FAILURE,
@@ -19,12 +19,10 @@ from benchmarks.results.paths import (
     SPLITS,
     VERSIONS,
     is_finished,
+    run_of,
     runs_of,
 )
 
-# Columns of metrics.csv that hold texts, and those that no row lacks.
-OF_TEXT = ("variant", "split")
-OF_EACH_ROW = (*OF_TEXT, "seed", "epoch", "seconds")
 MOST_OF_A_REASON = 200  # characters that a message shows
 OVERLAPS = "overlaps"  # beside the splits
 Tree = dict[str, Any]
@@ -46,7 +44,11 @@ def read_comparison(folder: Path) -> dict[str, str | None]:
     advice = "The command that made it writes it again."
     tree = _read_yaml(path, dict, advice)
     with undamaged(path, advice):
-        return {str(variant): baseline for variant, baseline in tree["baselines"].items()}
+        baselines: dict[str, str | None] = tree["baselines"]
+        for variant, baseline in baselines.items():
+            if not isinstance(variant, str) or (baseline is not None and baseline not in baselines):
+                raise ValueError(f"{variant!r} and its baseline {baseline!r} are no variants")
+        return dict(baselines)
 
 
 def read_metrics(folder: Path) -> pd.DataFrame:
@@ -137,7 +139,10 @@ def _read_splits(folder: Path) -> Tree:
     tree: Tree = _read_yaml(path, dict, advice)
     with undamaged(path, advice):
         for name, counts in tree.items():
-            if name != OVERLAPS and not {"classes", "images"} <= counts.keys():
+            if name == OVERLAPS:
+                if not (isinstance(counts, list) and all(isinstance(s, str) for s in counts)):
+                    raise ValueError(f"its {OVERLAPS} are no list of texts")
+            elif not all(type(counts[of]) is int for of in ("classes", "images")):
                 raise ValueError(f"it has no counts of {name}")
     return tree
 
@@ -174,14 +179,10 @@ def read_run_versions(path: Path) -> list[dict[str, str]]:
 
 def _read_metrics(path: Path) -> pd.DataFrame:
     with undamaged(path, "Delete it: the command that made it makes this run again."):
-        table = pd.read_csv(path, dtype={"variant": str, "split": str})
-        if table.empty or table[list(OF_EACH_ROW)].isna().any(axis=None):
-            raise ValueError("lines are missing or cut off")
-        if MAIN_METRIC not in table:
-            raise ValueError(f"there is no column {MAIN_METRIC}")
-        return table.astype(dict.fromkeys(table.columns.difference(OF_TEXT), float)).astype(
-            {"seed": int, "epoch": int}
-        )
+        texts = dict.fromkeys(metrics.OF_TEXT, str)
+        # A variant may be called "nan".
+        table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
+        return metrics.checked(table, *run_of(path.parent))
 
 
 def comparable(settings: Tree) -> Tree:

@@ -1,12 +1,16 @@
 """What is wrong with settings, told with the file and the place in it."""
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import reduce
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from torch import nn
@@ -38,6 +42,10 @@ LOWEST = {
     "evaluate_every": 1,
     "data.workers": 0,
 }
+# Bytes of a name in a path. Files of a variant have more in theirs: its pictures, until they are
+# whole, embeddings_NAME.png.unfinished.
+LONGEST = 255
+LONGEST_VARIANT = 200
 # Of what stands in the folder of a comparison beside those of its variants.
 FILE_ENDINGS = (".csv", ".md", ".png", ".yaml", ".unfinished")
 
@@ -55,6 +63,11 @@ def check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
         prefix = f"{source}: variants.{name}"
         if not re.fullmatch(r"[\w+-][\w+.-]*", name):
             raise SettingsError(f"{prefix}: expected a name of letters, digits, '_', '+' and '-'.")
+        if (length := len(name.encode())) > LONGEST_VARIANT:
+            raise SettingsError(
+                f"{source}: variants.{name[:20]}...: expected a name of at most {LONGEST_VARIANT} "
+                f"bytes, since folders and pictures are called by it, but got {length}."
+            )
         if name.lower().endswith(FILE_ENDINGS):
             raise SettingsError(
                 f"{prefix}: expected another name: its folder would stand among files of the "
@@ -71,7 +84,6 @@ def check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
 
 
 def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> None:
-    _check_mappings(OmegaConf.to_container(OmegaConf.structured(schema)), tree, prefix)
     try:
         with told(prefix):
             settings = OmegaConf.merge(OmegaConf.structured(schema), tree)
@@ -79,24 +91,36 @@ def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> N
         known = [setting.name for setting in fields(error.object_type or schema)]
         meant = nearest(str(error.key), known)
         raise SettingsError(f"{prefix}{error.full_key}: unknown setting: {meant}") from error
-    except TypeError as error:
-        # OmegaConf says so of a list in the place of a mapping and the like, and not where.
-        wrong = next(key for key, value in tree.items() if not _is_mergeable(schema, key, value))
-        expected = "`name: value`" if isinstance(tree[wrong], list) else "a list"
-        raise SettingsError(
-            f"{prefix}{wrong}: expected {expected} but got {tree[wrong]!r}."
-        ) from error
+    except (TypeError, SettingsError) as error:
+        # OmegaConf does not say where a list is in the place of a mapping, and the like.
+        for place, value in _misplaced(schema, tree, ()):
+            expected = "a list" if isinstance(value, dict) else "`name: value`"
+            raise SettingsError(
+                f"{prefix}{place}: expected {expected} but got {value!r}."
+            ) from error
+        raise
     check_objects(OmegaConf.to_container(settings), prefix, imports)
 
 
-def _check_mappings(defaults: Any, tree: Tree, prefix: str) -> None:
-    """Raise a SettingsError for a list in place of settings, whose place OmegaConf does not say."""
+def _misplaced(schema: type, tree: Tree, above: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """Give the settings that OmegaConf refuses without saying where they are."""
     for key, value in tree.items():
-        default = defaults.get(key)
-        if isinstance(default, dict) and isinstance(value, list):
-            raise SettingsError(f"{prefix}{key}: expected `name: value` but got {value!r}.")
-        if isinstance(default, dict) and isinstance(value, dict):
-            _check_mappings(default, value, f"{prefix}{key}.")
+        place = (*above, str(key))
+        if not _is_misplaced(schema, place, value):
+            continue
+        if isinstance(value, dict) and not _is_misplaced(schema, place, {}):
+            yield from _misplaced(schema, value, place)
+        else:
+            yield ".".join(place), value
+
+
+def _is_misplaced(schema: type, place: tuple[str, ...], value: Any) -> bool:
+    tree = reduce(lambda inner, name: {name: inner}, reversed(place), value)
+    try:
+        OmegaConf.merge(OmegaConf.structured(schema), tree)
+    except (TypeError, OmegaConfBaseException) as error:
+        return not getattr(error, "full_key", None)
+    return False
 
 
 def check_objects(settings: Any, prefix: str, imports: Collection[str]) -> None:
@@ -125,19 +149,13 @@ def told(prefix: str) -> Iterator[None]:
         raise SettingsError(f"{prefix}{place}{reason.rstrip('.')}.") from error
 
 
-def _is_mergeable(schema: type, key: str, value: Any) -> bool:
-    try:
-        OmegaConf.merge(OmegaConf.structured(schema), {key: value})
-    except TypeError:
-        return False
-    return True
-
-
 def check_comparison(file: File, source: str) -> None:
     """Raise a SettingsError unless there are variants, seeds and processes to run them."""
     for key in ("variants", "seeds"):
         if not getattr(file, key):
             raise SettingsError(f"{source}: {key}: at least one is needed.")
+    for key in ("name", "results"):
+        _check_path(getattr(file, key), f"{source}: {key}")
     seeds = list(file.seeds)
     if min(seeds) < 0:
         raise SettingsError(f"{source}: seeds: expected non-negative integers but got {seeds}.")
@@ -154,6 +172,13 @@ def check_comparison(file: File, source: str) -> None:
         raise SettingsError(f"{source}: parallel_runs: expected at least 1 but got {got}.")
 
 
+def _check_path(path: str, place: str) -> None:
+    if "\0" in path:
+        raise SettingsError(f"{place}: expected no NUL character in a path but got {path!r}.")
+    if any(len(os.fsencode(part)) > LONGEST for part in Path(path).parts):
+        raise SettingsError(f"{place}: expected names of at most {LONGEST} bytes in a path.")
+
+
 def check_run(run: Run, source: str) -> None:
     """Raise a SettingsError if settings of a run are out of range, or contradict each other."""
     if run.epochs and run.loss is None:
@@ -162,6 +187,13 @@ def check_run(run: Run, source: str) -> None:
         raise SettingsError(f"{source}: data: one of val and test is needed.")
     if run.data.gallery is not None and run.data.test is None:
         raise SettingsError(f"{source}: data.gallery: test is needed, to retrieve from it.")
+    try:
+        torch.device(run.device)
+    except RuntimeError as error:
+        raise SettingsError(
+            f"{source}: device: expected a device of torch, such as cpu, cuda or cuda:1, but got "
+            f"{run.device!r}."
+        ) from error
     if run.clip_gradient_value is not None and not run.clip_gradient_value > 0:
         got = run.clip_gradient_value
         raise SettingsError(f"{source}: clip_gradient_value: expected more than 0 but got {got}.")

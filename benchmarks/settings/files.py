@@ -1,5 +1,6 @@
 """Settings as they are written: in YAML files, and as `a.b=c` on the command line."""
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,38 +14,51 @@ from benchmarks.settings.checking import check_file
 from benchmarks.settings.merging import Tree, merge
 
 COMMAND_LINE = "command line"
-# What reading YAML raises: deep nesting ends in a RecursionError.
-UNREADABLE = (YAMLError, OmegaConfBaseException, RecursionError, UnicodeError)
+# What reading YAML raises: deep nesting ends in a RecursionError, a number of thousands of digits,
+# a date that is none and bytes that are no text in a ValueError.
+UNREADABLE = (YAMLError, OmegaConfBaseException, RecursionError, ValueError)
 
 
-def read(path: Path, imports: Collection[str] = (), extending: tuple[Path, ...] = ()) -> Tree:
+def read(path: Path, imports: Collection[str] = ()) -> Tree:
     """Return the settings of a YAML file, on top of those of the files that it extends.
 
     Arguments:
         path: of the file.
         imports: packages that the files may name, beside the libraries.
-        extending: the files that extend it, and one another.
 
     Raises:
         SettingsError: if a file cannot be read, extends itself, or holds a wrong name or value,
             or one that is not permitted.
     """
+    if "\0" in str(path):
+        raise SettingsError(f"{str(path)!r}: no path of a file has a NUL character in it.")
+    return _with_bases(path, imports, (), {})
+
+
+def _with_bases(
+    path: Path, imports: Collection[str], extending: tuple[str, ...], known: dict[str, Tree]
+) -> Tree:
+    """Return the settings of a file that others extend, in turn, with what is known of files."""
+    place = os.path.realpath(path)
+    if place in known:
+        return known[place]
     own = _read(path)
     bases = _bases(own, path)
     check_file(own, str(path), imports)
-    chain = (*extending, path.resolve())
+    chain = (*extending, place)
     settings: Tree = {}
     for base in bases:
-        if base.resolve() in chain:
-            names = " extends ".join(file.name for file in (*chain, base))
-            raise SettingsError(f"{path}: extends: a file cannot extend itself, but {names}.")
-        if not base.is_file():
+        if not os.path.isfile(base):
             raise SettingsError(
                 f"{path}: extends: there is no file {base}. Give its path relative to the folder "
                 f"of {path.name}."
             )
-        settings = merge(settings, read(base, imports, chain))
-    return changed(settings, own, str(path))
+        if os.path.realpath(base) in chain:
+            names = " extends ".join(os.path.basename(file) for file in (*chain, base))
+            raise SettingsError(f"{path}: extends: a file cannot extend itself, but {names}.")
+        settings = merge(settings, _with_bases(base, imports, chain, known))
+    known[place] = changed(settings, own, str(path))
+    return known[place]
 
 
 def changed(settings: Tree, changes: Tree, source: str) -> Tree:

@@ -1,30 +1,22 @@
 """From settings to the parts of a run: datasets, models, loss, optimisers, trainer."""
 
-import copy
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from pytorch_metric_learning.samplers import MPerClassSampler
 from torch import nn
 
 from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
-from benchmarks.datasets.transforms import InTurn
 from benchmarks.errors import SettingsError
-from benchmarks.seeding import derived_seed, seed_all
-from benchmarks.settings.objects import build, find
+from benchmarks.seeding import MODELS, derived_seed, seed_all
+from benchmarks.settings.objects import build
 from benchmarks.settings.schema import Data, Half, Run
 from benchmarks.training import data_parallel
-from benchmarks.training.batches import SeededSampler
+from benchmarks.training.epochs import Epochs, with_transforms
 from benchmarks.training.hooks import RecordingHooks
 from benchmarks.training.trainer import Trainer
 from pml_synthesis import BaseAugmenter
-
-# What each stream of random numbers is for. Runs with one seed start from the same models and see
-# the same batches, whatever their loss.
-MODELS, BATCHES, TRANSFORMS, EPOCHS = range(4)
 
 
 @dataclass(frozen=True)
@@ -61,6 +53,8 @@ def load_splits(data: Data) -> Splits:
 class Parts:
     """The parts of a run, as they are before its first step.
 
+    Without epochs there is no loss, nothing that trains, and nothing to train on.
+
     Arguments:
         run: the settings.
         splits: the datasets.
@@ -80,21 +74,26 @@ class Parts:
             for name, model in described.items()
             if model is not None
         }
-        self.untransformed = splits.train
         # As they are evaluated, the training images (`seen`) too.
         self.seen, self.val, self.test, self.gallery = (
             None
             if images is None
-            else _with_transforms(images, run.transforms.eval, "transforms.eval", run.seed)
+            else with_transforms(images, run.transforms.eval, "transforms.eval", run.seed)
             for images in (splits.train, splits.val, splits.test, splits.gallery)
         )
         self.losses: dict[str, nn.Module] = {}
         self.miners: dict[str, nn.Module] = {}
         self.scalers: dict[str, torch.amp.GradScaler] = {}
-        if not run.epochs:
-            return
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.schedulers: dict[str, Any] = {}
+        self.training: Epochs | None = None
+        if run.epochs:
+            self._add_what_trains(splits.train, offered)
+
+    def _add_what_trains(self, images: ImageClasses, offered: dict[str, Any]) -> None:
+        run = self.run
         num_steps = run.epochs * run.iterations_per_epoch
-        offered |= {"num_classes": len(splits.train.class_names), "num_steps": num_steps}
+        offered = offered | {"num_classes": len(images.class_names), "num_steps": num_steps}
         loss = build(run.loss, "loss", collect_stats=True, **offered)
         self.losses = {"metric_loss": loss.to(self.device)}
         if run.miner is not None:
@@ -103,21 +102,10 @@ class Parts:
             self.scalers = {"scaler": torch.amp.GradScaler(self.device.type)}
         self.optimizers = self._optimizers()
         self.schedulers = self._schedulers(num_steps)
-        self.sampler = self._sampler()
-        self.rows = distributed.own_part(run.batch_size)
-        self.start_epoch(0)
-
-    def start_epoch(self, epoch: int) -> None:
-        """Let all random numbers depend on the seed and the epoch, so that nobody keeps a state."""
-        # Each process draws its own: dropout of other rows is other dropout.
-        seed_all(derived_seed(self.run.seed, EPOCHS, epoch, distributed.rank()))
-        self.sampler.set_epoch(epoch)
-        seed = derived_seed(self.run.seed, TRANSFORMS, epoch)
-        transforms = self.run.transforms.train
-        self.images = _with_transforms(self.untransformed, transforms, "transforms.train", seed)
+        self.training = Epochs(run, images)
 
     def trainer(self, hooks: RecordingHooks | None) -> Trainer:
-        """Return PML's trainer of these parts."""
+        """Return PML's trainer of these parts, of a run that trains."""
         return Trainer(
             autocast_dtype=self._autocast_dtype(),
             scaler=self.scalers.get("scaler"),
@@ -130,9 +118,9 @@ class Parts:
             iterations_per_epoch=self.run.iterations_per_epoch,
             loss_funcs=data_parallel.share_losses(self.losses),
             mining_funcs=data_parallel.share_miners(self.miners),
-            dataset=self.images,
-            sampler=self.sampler,
-            rows=self.rows,
+            dataset=self.training.images,
+            sampler=self.training.sampler,
+            rows=self.training.rows,
             dataloader_num_workers=self.run.data.workers,
             data_device=self.device,
             end_of_iteration_hook=hooks and hooks.end_of_iteration_hook,
@@ -174,42 +162,11 @@ class Parts:
                 schedulers[f"{name}_scheduler_by_{by}"] = scheduler
         return schedulers
 
-    def _sampler(self) -> SeededSampler:
-        run, images = self.run, self.untransformed
-        # PML's samplers would draw 100,000 rows in each pass.
-        rows = run.batch_size * run.iterations_per_epoch
-        _check_room_in_classes(run, len(images.class_names))
-        offered = {"labels": images.labels, "batch_size": run.batch_size}
-        offered["length_before_new_iter"] = rows
-        make_sampler = partial(build, run.sampler, "sampler", data_source=images, **offered)
-        sampler = SeededSampler(make_sampler, derived_seed(run.seed, BATCHES))
-        if len(sampler) < run.batch_size:
-            raise SettingsError(
-                f"batch_size: {run.batch_size} are more images than the {len(sampler)} that the "
-                "sampler gives."
-            )
-        return sampler
-
 
 def _parameters_of_augmenters(loss: nn.Module) -> dict[int, nn.Parameter]:
     """Return the parameters of the augmenters inside of a loss, by their ids."""
     augmenters = (module for module in loss.modules() if isinstance(module, BaseAugmenter))
     return {id(p): p for augmenter in augmenters for p in augmenter.parameters()}
-
-
-def _check_room_in_classes(run: Run, num_classes: int) -> None:
-    """Raise a SettingsError where PML's MPerClassSampler would have an assertion about it."""
-    ((name, given),) = run.sampler.items()
-    given = given or {}
-    m = given.get("m")
-    if find(name) is not MPerClassSampler or "batch_size" in given or not isinstance(m, int):
-        return
-    if run.batch_size > (most := m * num_classes):
-        raise SettingsError(
-            f"batch_size: {run.batch_size} are more images than m = {m} of each of the "
-            f"{num_classes} training classes. Set batch_size to at most {most}, sampler.{name}.m "
-            "higher, or train on more classes."
-        )
 
 
 def _device(name: str) -> torch.device:
@@ -220,17 +177,3 @@ def _device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise SettingsError(f"device: {name!r} cannot be used: {reason}") from error
     return device
-
-
-def _with_transforms(
-    images: ImageClasses, described: list[dict[str, Any]], path: str, seed: int
-) -> ImageClasses:
-    transforms = [
-        build(item, f"{path}[{i}]", seed=derived_seed(seed, i)) for i, item in enumerate(described)
-    ]
-
-    if images.transform is not None:
-        transforms.insert(0, images.transform)
-    images = copy.copy(images)
-    images.transform = InTurn(transforms) if transforms else None
-    return images

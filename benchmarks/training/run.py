@@ -21,6 +21,7 @@ from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import evaluate
 from benchmarks.results import paths, reading, writing
 from benchmarks.settings.schema import Run
+from benchmarks.training import checkpoint
 from benchmarks.training.assembly import Parts, Splits
 from benchmarks.training.data_parallel import take_buffers_of_rank_0
 from benchmarks.training.estimates import estimate
@@ -76,10 +77,11 @@ class _Progress:
         self.seconds = 0.0
         self.started = time.perf_counter()
         self.writes = distributed.rank() == 0
+        self.hooks: RecordingHooks | None = None
         state = distributed.from_rank_0(self._saved)
-        self.hooks = self._hooks(0 if state is None else state["epoch"]) if self.writes else None
-        if run.epochs:
-            self.trainer = parts.trainer(self.hooks)
+        if self.writes:
+            self.hooks = self._hooks(0 if state is None else state["epoch"])
+        self.trainer = parts.trainer(self.hooks) if run.epochs else None
         if state is not None:
             with self._undamaged():
                 self._load(state)
@@ -87,8 +89,8 @@ class _Progress:
     def train_an_epoch(self) -> None:
         """Train, look at the validation classes where it is time, and save a checkpoint."""
         run, epoch = self.run, self.epoch + 1
-        self.parts.start_epoch(epoch)
-        self.trainer.dataset = self.parts.images
+        self.parts.training.start(epoch)
+        self.trainer.dataset = self.parts.training.images
         self.trainer.train(start_epoch=epoch, num_epochs=epoch)
         take_buffers_of_rank_0(self.parts.models.values())
         estimate(self.parts)
@@ -105,8 +107,7 @@ class _Progress:
         """Test the best epoch."""
         if not self.run.epochs:
             self._validate()
-        for name, module in self._modules().items():
-            module.load_state_dict(self.best_modules[name])
+        self._take(self.best_modules)
         if self.parts.test is not None:
             self._evaluate("test", self.best_epoch)
         table = pd.DataFrame(self.history)
@@ -148,6 +149,10 @@ class _Progress:
     def _elapsed(self) -> float:
         return self.seconds + time.perf_counter() - self.started
 
+    def _take(self, weights: dict[str, Any]) -> None:
+        for name, module in self._modules().items():
+            module.load_state_dict(weights[name])
+
     def _modules(self) -> dict[str, torch.nn.Module]:
         return self.parts.models | self.parts.losses
 
@@ -172,8 +177,12 @@ class _Progress:
 
     def _saved(self) -> dict[str, Any] | None:
         path = self.folder / paths.CHECKPOINT
+        if not path.exists():
+            return None
         with self._undamaged():
-            return files.load(path) if path.exists() else None
+            state = files.load(path)
+            checkpoint.check(state, self._state(), self.run, self.parts.val is not None)
+            return state
 
     def _undamaged(self) -> AbstractContextManager[None]:
         advice = "Delete it: this run then starts again."
@@ -190,11 +199,14 @@ class _Progress:
             "best_epoch": self.best_epoch,
             "best_value": self.best_value,
             "best_modules": self.best_modules,
-            "records": self.hooks.records,
+            "records": {} if self.hooks is None else self.hooks.records,
             "seconds": self._elapsed(),
         }
 
     def _load(self, state: dict[str, Any]) -> None:
+        if state["best_epoch"]:
+            # Those of the end: now they show whether they fit.
+            self._take(state["best_modules"])
         for group, items in self._stateful().items():
             for name, item in items.items():
                 item.load_state_dict(state[group][name])

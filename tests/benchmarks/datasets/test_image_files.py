@@ -1,7 +1,9 @@
 """How a picture is read, whatever its depth, colours and transparency."""
 
 import io
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,49 @@ def test_what_is_transparent_is_white(picture, options, mode):
     expected[4, 4] = 0
     np.testing.assert_array_equal(read(content).min(axis=2), expected)
     np.testing.assert_array_equal(read(content, "L"), expected)
+
+
+def png(depth: int, colour_type: int, rows: list[bytes], transparent: bytes | None = None) -> bytes:
+    """A PNG file four pixels wide, of a depth that Pillow does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        whole = name + data
+        return struct.pack(">I", len(data)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    header = struct.pack(">IIBBBBB", 4, len(rows), depth, colour_type, 0, 0, 0)
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", header),
+            b"" if transparent is None else chunk(b"tRNS", transparent),
+            chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))),
+            chunk(b"IEND", b""),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("depth", "row"), [(1, b"\x50"), (2, b"\x1b"), (4, b"\x05\xaf"), (8, b"\x00\x55\xaa\xff")]
+)
+def test_transparent_grey_of_few_bits_is_white(depth, row):
+    # 0, 1/3, 2/3 and 1 of white; of one bit 0, 1, 0, 1.
+    grey = [0, 255, 0, 255] if depth == 1 else [0, 85, 170, 255]
+    assert read(png(depth, 0, [row]), "L")[0].tolist() == grey
+    darkest = read(png(depth, 0, [row], b"\0\0"), "L")[0].tolist()
+    assert darkest == [value or 255 for value in grey]
+    if depth > 1:
+        third = struct.pack(">H", (2**depth - 1) // 3)
+        assert read(png(depth, 0, [row], third), "L")[0].tolist() == [0, 255, 170, 255]
+
+
+def test_colours_of_16_bits_are_scaled_and_a_transparent_one_is_refused():
+    row = struct.pack(
+        ">12H", *(0, 0, 0), *(257 * 7, 257 * 8, 257 * 9), *3 * [65535], *(0, 65535, 0)
+    )
+    expected = [[0, 0, 0], [7, 8, 9], [255, 255, 255], [0, 255, 0]]
+    assert read(png(16, 2, [row]))[0].tolist() == expected
+    with pytest.raises(OSError, match="x.png cannot be read .* 16 bits is transparent.* Save it"):
+        read(png(16, 2, [row], struct.pack(">3H", 1, 2, 3)))
 
 
 def test_half_transparent_colours_are_mixed_with_white():

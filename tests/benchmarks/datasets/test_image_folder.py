@@ -162,6 +162,28 @@ def test_files_of_unknown_formats_are_counted_and_named(tmp_path):
     assert len(warned) == 1 and len(images) == 4
 
 
+def test_links_are_read_or_named(tmp_path):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    write_images(root, classes=3)
+    write_images(elsewhere, classes=1)
+    (root / "linked class").symlink_to(elsewhere / "class 0")
+    (root / "class 1" / "linked.png").symlink_to(elsewhere / "class 0" / "1.png")
+    assert len(ImageFolder(root, "test", test=["class 1", "linked class"], size=4)) == 5 + 4
+
+    (root / "class 1" / "more").symlink_to(elsewhere)
+    (root / "class 1" / "circle").symlink_to(root)
+    (root / "class 9").symlink_to(tmp_path / "nowhere")
+    message = "3 links in .*: class 1/circle, class 1/more, class 9. Put the folder itself there"
+    with pytest.warns(UserWarning, match=message):
+        assert len(ImageFolder(root, "test", test=["class 1"], size=4)) == 5
+
+    (root / "class 2" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (root / "class 2" / "itself.jpg").symlink_to("itself.jpg")
+    message = r"(?s)2 of 6 images.*gone.png cannot be read .* no such file"
+    with pytest.warns(UserWarning, match="3 links"), pytest.raises(OSError, match=message):
+        ImageFolder(root, "test", test=["class 2"], size=4)
+
+
 def test_classes_of_one_image_are_named(tmp_path):
     write_images(tmp_path, classes=3)
     for name in ("lynx", "ocelot"):

@@ -14,6 +14,7 @@ from torch import nn
 
 import benchmarks
 from benchmarks.errors import SettingsError
+from benchmarks.settings import files
 from benchmarks.settings.merging import merge
 from benchmarks.settings.objects import build, find, keywords
 from benchmarks.settings.reading import Comparison, load
@@ -214,6 +215,30 @@ def test_what_cannot_be_extended_is_refused(tmp_path, extends, message):
         load(tmp_path / "own.yaml")
 
 
+def test_a_file_that_many_extend_is_read_once(tmp_path, monkeypatch):
+    (tmp_path / "0.yaml").write_text("epochs: 3")
+    for number in range(1, 30):
+        base = f"{number - 1}.yaml"
+        (tmp_path / f"{number}.yaml").write_text(f"extends: [{base}, {base}]\nbatch_size: {number}")
+    read_files = []
+    read = files._read
+    monkeypatch.setattr(files, "_read", lambda path: read_files.append(path) or read(path))
+    assert files.read(tmp_path / "29.yaml") == {"epochs": 3, "batch_size": 29, "variants": {}}
+    assert len(read_files) == 30
+
+
+def test_links_in_circles_and_paths_that_are_none_are_told(tmp_path):
+    (tmp_path / "circle.yaml").symlink_to("circle.yaml")
+    with pytest.raises(SettingsError, match=r"circle\.yaml: cannot be read"):
+        load(tmp_path / "circle.yaml")
+    with pytest.raises(SettingsError, match=r"no path of a file has a NUL character"):
+        load("a\0b.yaml")
+    for extended in ("circle.yaml", '"a\\0b"', "a" * 5000, "."):
+        (tmp_path / "own.yaml").write_text(f"extends: {extended}")
+        with pytest.raises(SettingsError, match=r"own\.yaml: extends: there is no file"):
+            load(tmp_path / "own.yaml")
+
+
 def test_the_command_line_extends_nothing(written):
     with pytest.raises(SettingsError, match="command line: extends: only a file can extend others"):
         load(written(), ["extends=other.yaml"])
@@ -391,9 +416,21 @@ def test_what_is_wrong_on_the_command_line_is_told_as_such(written, override, me
         ("embedding_size: 0", "embedding_size: expected at least 1 but got 0"),
         ("variants: [1]", r"variants: expected `name: value` but got \[1\]"),
         ("data: [1]", r"data: expected `name: value` but got \[1\]"),
+        ("data: 3", "data: expected `name: value` but got 3"),
+        ("model: {trunk: [1]}", r"model.trunk: expected `name: value` but got \[1\]"),
+        ("optimizers: {trunk: [1]}", r"optimizers.trunk: expected `name: value` but got \[1\]"),
+        ("transforms: {train: {a: 1}}", "transforms.train: expected a list but got {'a': 1}"),
         ("variants: {ps: {model: [1]}}", r"variants.ps.model: expected `name: value` but got \[1"),
         ("variants: {summary.md: {}}", "variants.summary.md: expected another name"),
         ("variants: {Curves.PNG: {}}", "variants.Curves.PNG: expected another name"),
+        (f"variants: {{{300 * 'a'}: {{}}}}", "variants.a{20}...: expected a name of at most 200 b"),
+        ("variants: {" + 101 * "\u00e9" + ": {}}", ".* at most 200 bytes, .* but got 202"),
+        ('results: "a\\0b"', r"results: expected no NUL character in a path but got 'a\\x00b'"),
+        ('name: "a\\0b"', "name: expected no NUL character in a path"),
+        (f"name: {300 * 'a'}", "name: expected names of at most 255 bytes in a path"),
+        (f"results: a/{300 * 'a'}/b", "results: expected names of at most 255 bytes in a path"),
+        ("device: nonsense", "device: expected a device of torch, .* but got 'nonsense'"),
+        ("device: ''", "device: expected a device of torch, .* but got ''"),
         ("seed: 3", "seed: give the list of seeds instead"),
         ("variants: {bare: {}}", "variants.bare.loss is needed"),
         ("data: {test: null}", "data: one of val and test is needed"),
@@ -456,6 +493,7 @@ def test_files_that_are_none(tmp_path):
         b"a: !!python/object/apply:os.system [ls]",
         b"a: " + 400 * b"{b: " + b"1" + 400 * b"}",
         b"null: 3",
+        b"epochs: " + 5000 * b"9",
     ],
 )
 def test_files_that_hold_no_settings_are_named(content, tmp_path):
@@ -467,7 +505,16 @@ def test_files_that_hold_no_settings_are_named(content, tmp_path):
 
 @pytest.mark.parametrize(
     "override",
-    ["seeds=[0,", "seeds=[0", "seeds={", "loss={ProxyNCALoss:", "name='", "seeds=[0]]", "name=${a"],
+    [
+        "seeds=[0,",
+        "seeds=[0",
+        "seeds={",
+        "loss={ProxyNCALoss:",
+        "name='",
+        "seeds=[0]]",
+        "name=${a",
+        "epochs=" + 5000 * "9",
+    ],
 )
 def test_what_is_not_closed_on_the_command_line_is_told(override, written):
     with pytest.raises(SettingsError) as caught:

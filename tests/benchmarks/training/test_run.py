@@ -107,8 +107,8 @@ def test_each_epoch_is_augmented_in_its_own_way(splits):
     parts = Parts(short("proxy_nca"), splits)
 
     def augmented(epoch: int) -> torch.Tensor:
-        parts.start_epoch(epoch)
-        return parts.images.transform(splits.train.images)
+        parts.training.start(epoch)
+        return parts.training.images.transform(splits.train.images)
 
     assert torch.equal(augmented(1), augmented(1))
     assert not torch.equal(augmented(1), augmented(2))
@@ -135,7 +135,14 @@ def test_an_augmenter_that_learns_has_an_optimizer_of_its_own(splits, tmp_path):
 
 def test_samplers_of_pml_give_the_rows_of_an_epoch(splits):
     run = short("proxy_anchor")
-    assert len(Parts(run, splits).sampler) == run.batch_size * run.iterations_per_epoch
+    assert len(Parts(run, splits).training.sampler) == run.batch_size * run.iterations_per_epoch
+
+
+def test_without_epochs_there_is_nothing_that_trains(splits):
+    trained, untrained = (vars(Parts(short(v), splits)) for v in ("proxy_nca", "untrained_trunk"))
+    assert trained.keys() == untrained.keys()
+    names = ("losses", "miners", "optimizers", "schedulers", "scalers", "training")
+    assert not any(untrained[name] for name in names)
 
 
 def test_variants_with_one_seed_start_from_the_same_models(splits, tmp_path):
@@ -178,9 +185,11 @@ def test_processes_that_read_ahead_draw_by_seed_and_epoch_alone(splits):
     parts = Parts(short("proxy_nca", "transforms.train=[]"), replace(splits, train=noise))
 
     def augmented(epoch: int, disturbance: int, workers: int) -> torch.Tensor:
-        parts.start_epoch(epoch)
+        parts.training.start(epoch)
         torch.manual_seed(disturbance)
-        loader = batches_of(parts.images, parts.sampler, 32, slice(0, 32), workers, False)
+        loader = batches_of(
+            parts.training.images, parts.training.sampler, 32, slice(0, 32), workers, False
+        )
         return torch.cat([images for images, _ in loader])
 
     images = augmented(1, 8, workers=2)
@@ -189,7 +198,7 @@ def test_processes_that_read_ahead_draw_by_seed_and_epoch_alone(splits):
 
 
 def test_images_with_transforms_can_go_to_another_process(splits):
-    images = Parts(short("proxy_nca"), splits).images
+    images = Parts(short("proxy_nca"), splits).training.images
     there = pickle.loads(pickle.dumps(images))
     assert torch.equal(there[0][0], images[0][0])
 
