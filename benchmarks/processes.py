@@ -12,6 +12,21 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def start_method(module: str) -> str:
+    """Return how processes start: forked off one that has imported what they need.
+
+    A process with threads is not forked safely, and one that is spawned imports everything anew,
+    which takes seconds. What a forked process starts is forked off the same one.
+
+    Arguments:
+        module: what they need.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return "spawn"
+    multiprocessing.set_forkserver_preload([module])
+    return "forkserver"
+
+
 def end_with_parent(_: object = None) -> None:
     """Let this process end as soon as the one that started it does, however that ends.
 

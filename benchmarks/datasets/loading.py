@@ -1,6 +1,5 @@
 """Loaders whose batches do not depend on the processes that read them."""
 
-import multiprocessing
 from collections.abc import Iterable
 
 import torch
@@ -9,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from benchmarks.datasets.image_classes import ImageClasses
 from benchmarks.datasets.transforms import batch_at
-from benchmarks.processes import cores, end_with_parent
+from benchmarks.processes import cores, end_with_parent, start_method
 from benchmarks.seeding import derived_seed, seeded_apart
 
 
@@ -59,7 +58,7 @@ def loader(
         batch_size=None,  # It is in the indices.
         num_workers=workers,
         pin_memory=pin_memory,
-        multiprocessing_context=_context() if workers else None,
+        multiprocessing_context=start_method(__name__) if workers else None,
         worker_init_fn=end_with_parent,
         generator=torch.Generator().manual_seed(dataset.seed),
     )
@@ -77,15 +76,3 @@ def in_order(images: Subset, batch_size: int, workers: int) -> DataLoader:
     every = range(len(images))
     batches = [(images.indices[i], list(every[i : i + batch_size])) for i in starts]
     return loader(BatchesByPlace(images, seed=0), batches, workers, pin_memory=False)
-
-
-def _context() -> str | None:
-    """Return how worker processes start: forked off one that has imported what they need.
-
-    Each pass starts new ones, which would import it again, and a process with threads is not
-    forked safely. None, where there is no such way, is the usual one.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return None
-    multiprocessing.set_forkserver_preload([__name__])
-    return "forkserver"

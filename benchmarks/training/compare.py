@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from benchmarks import distributed
 from benchmarks.errors import FailedRunsError, KilledRunError, SettingsError
-from benchmarks.processes import cores, end_with_parent
+from benchmarks.processes import cores, end_with_parent, start_method
 from benchmarks.results import changes, locks, paths, writing
 from benchmarks.settings.reading import Comparison
 from benchmarks.settings.schema import Run
@@ -28,7 +28,7 @@ from benchmarks.training.assembly import Parts, Splits, load_splits
 from benchmarks.training.run import execute
 from benchmarks.training.split_checks import overlaps
 
-_context = multiprocessing.get_context("spawn")
+_context = multiprocessing.get_context(start_method(__name__))
 _splits: Splits  # of a worker process
 _finished_epochs: "SimpleQueue[str | None]"
 

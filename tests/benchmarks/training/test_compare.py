@@ -158,7 +158,7 @@ def test_a_run_that_fails_is_named_the_others_are_reported_and_it_is_tried_again
     config, tmp_path, capsys
 ):
     fails = f"variants.plain.loss={{few_glyphs.FailingOnce: {{once: {tmp_path / 'once'}}}}}"
-    command = ["compare", str(config), f"results={tmp_path}", "seeds=[0]", fails]
+    command = ["compare", str(config), f"results={tmp_path}", "seeds=[0]", "data.workers=0", fails]
     with pytest.raises(SystemExit, match="error: 1 of 2 runs failed: plain, seed 0. .*same comm"):
         main(command)
     folder = tmp_path / "letters"
@@ -179,6 +179,7 @@ def test_a_run_that_fails_is_named_the_others_are_reported_and_it_is_tried_again
 def test_where_every_run_fails_the_reasons_are_told(config, tmp_path):
     diverges = "variants.plain.optimizers.trunk={SGD: {lr: 1e30}}"
     command = ["run", str(config), "--variant", "plain", f"results={tmp_path}", "seeds=[4]"]
+    command += ["data.workers=0"]
     message = "no run is finished yet.\n  plain, seed 4: the embeddings of 64 of 64 .*not finite"
     with pytest.raises(SystemExit, match=message) as caught:
         main([*command, diverges])
@@ -267,6 +268,7 @@ def test_what_comes_is_said_before_the_data_are_read(config, tmp_path, capsys):
 def test_splits_that_share_classes_are_refused_unless_it_is_meant(config, tmp_path, capsys):
     shared = "data.test={few_glyphs.patterns: {split: train, num_classes: 3}}"
     command = ["run", str(config), "--variant", "plain", f"results={tmp_path}", "seeds=[0]", shared]
+    command += ["data.workers=0"]
     for option in ([], ["--dry-run"]):
         with pytest.raises(SystemExit, match="data: train and test share 3 classes"):
             main([*command, *option])
