@@ -1,5 +1,6 @@
 """Small data sets, a transform, an embedder and losses that fail, for the tests of the runner."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -119,6 +120,8 @@ class KillingLoss(ProxyNCALoss):
         self.calls += 1
         if self.calls == self.at_call and not self.once.exists():
             self.once.write_text(str(os.getpid()))
-            os.kill(os.getppid(), signal.SIGKILL)
+            parent = multiprocessing.parent_process()
+            assert parent is not None
+            os.kill(parent.pid, signal.SIGKILL)
             time.sleep(60)
         return super().compute_loss(*args, **kwargs)

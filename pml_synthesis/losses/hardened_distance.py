@@ -73,6 +73,18 @@ class HardenedDistance(Module):
         real = (rows >= 0).unsqueeze(1) & (columns >= 0)
         return torch.where(real & between, hardest[index].to(matrix), matrix)
 
+    def pairwise_distance(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
+        """Refuse: an angle at the centre of two embeddings has no hardened form.
+
+        Raises:
+            ValueError: always. AngularMiner is what asks for it.
+        """
+        raise ValueError(
+            "Expected argument `miner` to be one that compares embeddings with one another, for "
+            "the role 'negative', but got one that compares them with other points, as "
+            "AngularMiner does. Use another miner, such as MultiSimilarityMiner."
+        )
+
     def _hardest(self) -> Tensor:
         """Return the smallest distance between each two groups, [B, B]."""
         size, device = len(self.embeddings), self.source.device

@@ -257,6 +257,12 @@ def test_a_miner_is_refused_what_the_loss_is_refused():
         loss(x, y, None, *draw_batch(1))
 
 
+def test_a_miner_of_other_points_is_refused():
+    loss = SynthesisLoss(losses.TripletMarginLoss(), Near("negative"), miners.AngularMiner())
+    with pytest.raises(ValueError, match="`miner` to be one that compares embeddings .*AngularMin"):
+        loss(*draw_batch(0))
+
+
 def test_a_miner_for_a_proxy_loss():
     x, y = draw_batch(0, batch_size=20)
     torch.manual_seed(0)

@@ -11,9 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 import benchmarks
 from benchmarks import files
+from benchmarks.__main__ import main
 from benchmarks.reporting.report import report
 from benchmarks.results.paths import run_folder
 from benchmarks.results.writing import write_comparison
@@ -61,6 +63,12 @@ variants:
         augmenter: {ProxySynthesis: {}}
 """
 PERMITTED = ("--import", "few_glyphs")
+# Their memories are full, or nearly, when the process dies in its third epoch.
+MEMORIES = {
+    "memvir": {"MemVir": {"batch_size": 32, "num_steps": 2, "step_gap": 2, "warm_up_steps": 2}},
+    "das": {"DenselyAnchoredSampling": {"num_channels": 2, "bank_size": 3}},
+    "iaa": {"IntraclassAdaptiveAugmentation": {"num_neighbors": 2}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +129,46 @@ def test_a_killed_run_ends_with_the_figures_of_an_uninterrupted_one(killed, tmp_
         report(comparison)
         summaries.append(pd.read_csv(comparison / "summary.csv").drop(columns="seconds"))
     pd.testing.assert_frame_equal(*summaries)
+
+
+def test_methods_that_remember_go_on_too(tmp_path):
+    shared, _ = SETTINGS.split("variants:")
+    tree = yaml.safe_load(shared) | {"results": str(tmp_path / "runs")}
+    tree["variants"] = {
+        name: {
+            "loss": {
+                "few_glyphs.dying": {
+                    "at_call": 8,
+                    "once": str(tmp_path / name),
+                    "loss": {
+                        "SynthesisLoss": {"loss": {"ProxyNCALoss": {}}, "augmenter": described}
+                    },
+                }
+            }
+        }
+        for name, described in MEMORIES.items()
+    }
+    config = tmp_path / "letters.yaml"
+    config.write_text(yaml.safe_dump(tree))
+    command = ["compare", str(config), *PERMITTED]
+    with pytest.raises(SystemExit, match="no run is finished yet"):
+        main(command)
+    stopped = [files.load(path)["epoch"] for path in tmp_path.rglob("checkpoint.pt")]
+    assert stopped == [2, 2, 2]
+    main(command)
+
+    for run in load(config, imports=["few_glyphs"]).runs:
+        folder, whole = (
+            run_folder(tmp_path / "runs" / "letters", run),
+            tmp_path / "whole" / run.variant,
+        )
+        execute(run, load_splits(run.data), whole)
+        metrics, expected = (pd.read_csv(f / "metrics.csv") for f in (folder, whole))
+        pd.testing.assert_frame_equal(
+            metrics.drop(columns="seconds"), expected.drop(columns="seconds")
+        )
+        weights, others = (torch.load(f / "best.pt", weights_only=True) for f in (folder, whole))
+        torch.testing.assert_close(weights, others, rtol=0, atol=0)
 
 
 def test_the_workers_of_a_killed_comparison_end_too(killed):
