@@ -6,6 +6,7 @@ import pkgutil
 import re
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import yaml
 
 import benchmarks
 import pml_synthesis
-from docs.extensions import losses_page, navigation, tables
+from docs.extensions import losses_page, navigation, results, tables
 from pml_synthesis import functional, losses, visualize
 from pml_synthesis.schedules import CosineSchedule
 
@@ -82,6 +83,28 @@ def test_a_new_page_is_found_and_a_page_that_is_named_keeps_its_place():
     filled = navigation.filled(["augmenters/*.md", "augmenters/index.md"], ROOT / "docs")
     assert filled[-1] == "augmenters/index.md" and len(set(filled)) == len(filled) > 2
     assert filled[:-1] == sorted(filled[:-1])
+
+
+@pytest.mark.parametrize("word", ["TripletMarginLoss", "DDP", "AMP"])
+def test_the_search_finds_what_users_type(word):
+    """Words as the search of the site splits them; it leaves the pages of single studies out."""
+    separator = SITE["plugins"][0]["search"]["separator"]
+    pages = [page for page in SITE_PAGES if "results" not in page.parts]
+    assert any(word in re.split(separator, page.read_text()) for page in pages)
+
+
+def test_single_studies_are_left_out_of_the_search():
+    for place, meta in {"results/one/summary.md": {"exclude": True}, "index.md": None}.items():
+        page = SimpleNamespace(file=SimpleNamespace(src_uri=place), meta={})
+        assert results.on_page_markdown("text", page=page) == "text"
+        assert page.meta.get("search") == meta
+
+
+def test_the_site_works_without_a_network():
+    assert "offline" in SITE["plugins"] and SITE["theme"]["font"] is False
+    # A name with "iframe-worker" keeps the plugin from naming a script of the network.
+    (script,) = SITE["extra"]["polyfills"]
+    assert "iframe-worker" in script and (ROOT / "docs" / script).exists()
 
 
 def test_every_public_name_has_its_place():
