@@ -14,7 +14,7 @@ import yaml
 
 import benchmarks
 import pml_synthesis
-from docs.extensions import losses_page, navigation, results, tables
+from docs.extensions import losses_page, navigation, results, studies, tables
 from pml_synthesis import functional, losses, visualize
 from pml_synthesis.schedules import CosineSchedule
 
@@ -133,6 +133,13 @@ def test_tables_of_figures_are_those_of_the_results(page):
     text = page.read_text()
     assert text.count("<!-- table: ") == len(tables.TABLE.findall(text))
     assert tables.fill(text) == text, "make them again: python -m docs.extensions.tables"
+
+
+@pytest.mark.parametrize("page", studies.PAGES, ids=lambda page: page.parent.name)
+def test_tables_of_studies_are_those_of_their_figures(page):
+    text = page.read_text()
+    assert len(studies.TABLE.findall(text)) == 1
+    assert studies.fill(page) == text, "make them again: python -m docs.extensions.studies"
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.errors import SettingsError, nearest
+from benchmarks.reporting.names import title
 from benchmarks.reporting.report import (
     markdown,
     overlaps_of,
     summary_of_folds,
-    title,
     with_intervals,
 )
 from benchmarks.reporting.summary import describe_protocol

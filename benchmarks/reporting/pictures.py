@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks import files
+from benchmarks.reporting.names import in_words
 from benchmarks.reporting.plots import save
 from benchmarks.results import paths, reading
 from pml_synthesis import SyntheticBatch
@@ -82,4 +83,4 @@ def _cosines(views: Views) -> Figure:
 
 def _variant(path: Path) -> str:
     variant, _ = paths.run_of(path.parent)
-    return variant
+    return in_words(variant)

@@ -11,24 +11,39 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.files import atomic_write
+from benchmarks.reporting.names import in_words
 from benchmarks.reporting.summary import half_width
 from pml_synthesis import visualize
 
-COLOURS = (visualize.COLOURS[-1], *visualize.COLOURS[:-1])  # The black first.
+COLOURS = visualize.COLOURS
+COLUMNS = 4  # More panels in a line could not be read on a page.
 FEWEST_FOR_A_BAND = 3  # The interval of two seeds is 12.7 times their standard error.
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+CAPTIONS = {
+    "differences.png": "Difference from the baseline: MAP@R minus that of the baseline with the "
+    "same seed, mean and 95% interval.",
+    "curves.png": "Validation by epoch of the variants without a baseline: the mean over seeds and "
+    "its 95% interval, or a thin line for each of two seeds.",
+    "curves_differences.png": "Difference from the baseline by epoch, on validation classes: mean "
+    "over seeds and 95% interval, or a thin line for each of two seeds.",
+}
 
 
 def draw(history: pd.DataFrame, summary: pd.DataFrame, folder: Path) -> list[Path]:
-    """Draw curves.png and differences.png where there is something to show; return their paths."""
+    """Draw the pictures that `CAPTIONS` names where there is something to show.
+
+    Arguments:
+        history: columns variant, seed, split, epoch and the metrics.
+        summary: see `summarize`.
+        folder: of the comparison.
+
+    Returns:
+        Their paths.
+    """
     drawn = {}
-    curves = history[history["split"].eq("val") & history["epoch"].gt(0)]
-    if len(curves):
-        drawn["curves.png"] = _curves(curves, summary)
     compared = summary[summary["verdict"].ne("")]
     if len(compared):
-        drawn["differences.png"] = _differences(compared)
-    return save(drawn, folder)
+        drawn["differences.png"] = draw_differences(compared)
+    return save(drawn | _validation(history, summary), folder)
 
 
 def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
@@ -39,57 +54,74 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     return [folder / name for name in figures]
 
 
-def _curves(curves: pd.DataFrame, summary: pd.DataFrame) -> Figure:
-    """Validation by epoch: a panel for each baseline and what is compared with it.
-
-    Beside the mean of a variant, its interval, or where seeds are few a thin line for each.
-    """
-    trained = summary[summary["variant"].isin(curves["variant"])]
-    panels = dict(list(trained.groupby(trained["baseline"].fillna(trained["variant"]), sort=False)))
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(1 + 4.2 * columns, 0.6 + 3.4 * rows), layout="constrained")
-    axes = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
-    for panel, (_, members) in zip(axes, panels.items(), strict=False):
-        for i, variant in enumerate(members["variant"]):
-            _curve(panel, curves[curves["variant"].eq(variant)], i, variant)
-        if len(members) > 1:
-            panel.legend(frameon=False, loc="lower right", fontsize="small")
+def _validation(history: pd.DataFrame, summary: pd.DataFrame) -> dict[str, Figure]:
+    """Draw MAP@R by epoch: as it is without a baseline, else minus that of the baseline."""
+    looks = history[history["split"].eq("val") & history["epoch"].gt(0)]
+    curves = 100 * looks.set_index(["variant", "seed", "epoch"])[MAIN_METRIC].dropna()
+    trained = set(curves.index.unique("variant"))
+    alone, differences = {}, {}
+    for row in summary[summary["variant"].isin(trained)].itertuples():
+        if row.baseline in trained:
+            differences[row.variant] = (curves[row.variant] - curves[row.baseline]).dropna()
         else:
-            panel.set_title(variant, fontsize="small")
+            alone[row.variant] = curves[row.variant]
+    drawn = {}
+    if alone:
+        drawn["curves.png"] = _curves(alone, "MAP@R on validation classes [%]", (0, 100))
+    if differences:
+        figure = _curves(differences, "MAP@R minus that of the baseline [points]", (-100, 100))
+        for panel in figure.axes:
+            panel.axhline(0, color="black", lw=0.8)
+        drawn["curves_differences.png"] = figure
+    return drawn
+
+
+def _curves(curves: Mapping[str, pd.Series], label: str, limits: tuple[float, float]) -> Figure:
+    """Draw values by seed and epoch: a panel for each variant, so that none hides another."""
+    columns = min(len(curves), COLUMNS)
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(0.8 + 2.8 * columns, 0.8 + 2.4 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    for panel, (variant, values) in zip(panels, curves.items(), strict=False):
+        _curve(panel, values, limits)
+        panel.set_title(in_words(variant), fontsize="medium", wrap=True)
         panel.grid(alpha=0.3)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for panel in axes[len(panels) :]:
+    for panel in panels[len(curves) - columns : len(curves)]:  # The lowest of each column.
+        panel.tick_params(labelbottom=True)
+    for panel in panels[len(curves) :]:
         panel.remove()
-    figure.supxlabel("epoch")
-    figure.supylabel("MAP@R on validation classes [%]")
+    figure.supxlabel("epoch", fontsize="medium")
+    figure.supylabel(label, fontsize="medium")
     return figure
 
 
-def _curve(panel: Axes, runs: pd.DataFrame, index: int, label: str) -> None:
-    by_epoch = runs.groupby("epoch")[MAIN_METRIC]
-    means = 100 * by_epoch.mean()
-    colour = COLOURS[index % len(COLOURS)]
-    marker = MARKERS[index % len(MARKERS)]
-    panel.plot(means.index, means, color=colour, marker=marker, markersize=3, label=label)
-    seeds = runs.groupby("seed")
+def _curve(panel: Axes, values: pd.Series, limits: tuple[float, float]) -> None:
+    by_epoch = values.groupby("epoch")
+    means = by_epoch.mean()
+    panel.plot(means.index, means, color=COLOURS[0], marker="o", markersize=3)
+    seeds = values.groupby("seed")
     if len(seeds) >= FEWEST_FOR_A_BAND:
-        widths = 100 * by_epoch.apply(half_width)
-        # Few seeds have wide intervals, and no share is below 0% or above 100%.
-        low, high = (means - widths).clip(lower=0), (means + widths).clip(upper=100)
-        panel.fill_between(means.index, low, high, color=colour, alpha=0.15, lw=0)
-    else:
+        widths = by_epoch.apply(half_width)
+        low, high = (means - widths).clip(*limits), (means + widths).clip(*limits)
+        panel.fill_between(means.index, low, high, color=COLOURS[0], alpha=0.15, lw=0)
+    elif len(seeds) > 1:
         for _, run in seeds:
-            panel.plot(run["epoch"], 100 * run[MAIN_METRIC], color=colour, alpha=0.5, lw=0.7)
+            epochs = run.index.get_level_values("epoch")
+            panel.plot(epochs, run, color=COLOURS[0], alpha=0.6, lw=0.8)
 
 
-def _differences(compared: pd.DataFrame) -> Figure:
-    """Each variant's difference from its baseline, with its interval."""
-    figure = Figure(figsize=(7, 1.2 + 0.35 * len(compared)), layout="constrained")
+def draw_differences(compared: pd.DataFrame) -> Figure:
+    """Draw the difference of each variant from its baseline, with its interval.
+
+    Arguments:
+        compared: rows of a summary that have a verdict, see `summarize`.
+    """
+    figure = Figure(figsize=(8, 1.3 + 0.35 * len(compared)), layout="constrained")
     axes = figure.subplots()
     looks = {
-        "better": (COLOURS[1], "^"),
-        "worse": (COLOURS[2], "v"),
+        "better": (COLOURS[0], "^"),
+        "worse": (COLOURS[1], "v"),
         "no difference seen": ("#666666", "o"),
     }
     places = np.arange(len(compared))
@@ -106,9 +138,16 @@ def _differences(compared: pd.DataFrame) -> Figure:
                 label=verdict,
             )
     axes.axvline(0, color="black", lw=0.8)
-    axes.set_yticks(places, compared["variant"])
+    axes.set_yticks(places, [_against(row) for row in compared.itertuples()])
     axes.set_ylim(len(compared) - 0.5, -0.5)
-    axes.set_xlabel("MAP@R minus that of the baseline, paired by seed [points]")
+    axes.set_xlabel("MAP@R minus that of the baseline [points]")
     axes.grid(axis="x", alpha=0.3)
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(looks))
     return figure
+
+
+def _against(row: object) -> str:
+    """Name a variant, and its baseline where the name does not say it."""
+    name = in_words(row.variant)
+    plain = row.variant.startswith(f"{row.baseline}+")
+    return name if plain else f"{name} (against {in_words(row.baseline)})"

@@ -11,15 +11,16 @@ import yaml
 from benchmarks.errors import SettingsError
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.reporting import pictures, plots
-from benchmarks.reporting.summary import final_rows, metrics_of, note, over_folds, summarize
+from benchmarks.reporting.names import in_words, title
+from benchmarks.reporting.summary import final_rows, note, over_folds, summarize
 from benchmarks.results import reading, writing
 from benchmarks.settings.merging import is_object
 
-TITLES = {
-    "precision_at_1": "P@1",
-    "r_precision": "R-precision",
-    MAIN_METRIC: "MAP@R",
-}
+ON_PAGES = [MAIN_METRIC, "precision_at_1", "r_precision"]
+DETAILS = (
+    "[summary.csv](summary.csv) has all metrics with their standard deviations, differences and "
+    "times, [results.csv](results.csv) the figures of each run."
+)
 VIEWS = (
     "Each method beside its baseline, with the first seed and the epoch that was tested: images of "
     "the first training classes with their proxies and what is synthesised from them, projected to "
@@ -42,9 +43,9 @@ def report(folder: Path) -> str:
     curves = plots.draw(history, summary, folder)
     views = pictures.draw(runs, reading.read_comparison(folder), folder)
     explained = note(summary, history, reading.read_overlaps(folder)) + _failures(folder)
-    page = _page(folder, runs, summary, explained, curves, views)
+    page = _page(folder, summary, explained, curves, views)
     writing.write_text(page, folder / "summary.md")
-    screen = _table(summary, ["precision_at_1", MAIN_METRIC])
+    screen = figures(summary, [MAIN_METRIC, "precision_at_1"], with_seconds=True)
     return f"{screen.to_string(index=False)}\n\n{explained}"
 
 
@@ -56,7 +57,7 @@ def report_folds(folders: Sequence[Path]) -> str:
             finished in all of them.
     """
     history, summary = summary_of_folds(folders)
-    screen = _table(summary, ["precision_at_1", "r_precision", MAIN_METRIC])
+    screen = figures(summary, ON_PAGES, with_seconds=True)
     explained = f"{note(summary, history, overlaps_of(folders))} Each seed is a mean over folds."
     return f"{screen.to_string(index=False)}\n\n{explained}"
 
@@ -81,7 +82,6 @@ def overlaps_of(folders: Sequence[Path]) -> list[str]:
 
 def _page(
     folder: Path,
-    runs: pd.DataFrame,
     summary: pd.DataFrame,
     explained: str,
     curves: list[Path],
@@ -96,13 +96,14 @@ def _page(
         [
             f"# {folder.name}",
             "",
-            markdown(_table(summary, metrics_of(runs), with_sd=True)),
+            markdown(figures(summary, ON_PAGES)),
             "",
             explained,
             "",
-            *_images(folder),
-            *(f"![{path.stem}]({path.name})" for path in curves),
+            DETAILS,
             "",
+            *_images(folder),
+            *shown([path.name for path in curves]),
             *(f"Made with {line}." for line in made_with),
             "",
             "## Settings of all variants",
@@ -114,7 +115,7 @@ def _page(
             f"```yaml\n{yaml.safe_dump(differing, sort_keys=False, allow_unicode=True)}```",
             "",
             *(["## Training embeddings and their proxies", "", VIEWS, ""] if views else []),
-            *(f"![{path.stem}]({path.name})" for path in views),
+            *(f"![{in_words(path.stem)}]({path.name})\n" for path in views),
         ]
     )
 
@@ -137,29 +138,38 @@ def _failures(folder: Path) -> str:
     )
 
 
-def _table(summary: pd.DataFrame, metrics: list[str], with_sd: bool = False) -> pd.DataFrame:
+def figures(summary: pd.DataFrame, metrics: list[str], with_seconds: bool = False) -> pd.DataFrame:
+    """Return the table of a summary: variant, verdict and difference first, then the metrics.
+
+    Arguments:
+        summary: see `summarize`.
+        metrics: the metrics to show, of which a summary may lack some.
+        with_seconds: whether the last column is the mean time of a run.
+    """
     table = pd.DataFrame({"variant": summary["variant"]})
-    for metric in metrics:
-        cells = with_intervals(summary[metric], summary[f"{metric}_interval"])
-        if with_sd:
-            deviations = summary[f"{metric}_sd"]
-            cells = [
-                cell if np.isnan(sd) else f"{cell} (sd {sd:.1f})"
-                for cell, sd in zip(cells, deviations, strict=True)
-            ]
-        table[f"{title(metric)} [%]"] = cells
     if f"{MAIN_METRIC}_difference" in summary:
+        table["against its baseline"] = summary["verdict"]
         differences = summary[f"{MAIN_METRIC}_difference"]
         intervals = summary[f"{MAIN_METRIC}_difference_interval"]
         cells = with_intervals(differences, intervals, sign="+")
         table[f"{title(MAIN_METRIC)} difference"] = cells
-        table["compared with its baseline"] = [
-            f"{verdict} ({pairs} pairs)" if verdict else ""
-            for verdict, pairs in zip(summary["verdict"], summary["pairs"], strict=True)
-        ]
+    for metric in metrics:
+        if metric in summary:
+            cells = with_intervals(summary[metric], summary[f"{metric}_interval"])
+            table[f"{title(metric)} [%]"] = cells
     table["seeds"] = summary["seeds"]
-    table["seconds"] = summary["seconds"].round(1)
+    if with_seconds:
+        table["seconds"] = summary["seconds"].round(1)
     return table
+
+
+def shown(pictures_drawn: list[str]) -> list[str]:
+    """Return the lines of a page that show pictures of `plots`, each below what it shows."""
+    return [
+        line
+        for name in pictures_drawn
+        for line in (plots.CAPTIONS[name], "", f"![{plots.CAPTIONS[name]}]({name})", "")
+    ]
 
 
 def with_intervals(means: pd.Series, intervals: pd.Series, sign: str = "") -> list[str]:
@@ -172,11 +182,6 @@ def with_intervals(means: pd.Series, intervals: pd.Series, sign: str = "") -> li
 
 def _after(interval: float) -> str:
     return "" if np.isnan(interval) else f" ± {interval:.1f}"
-
-
-def title(metric: str) -> str:
-    """Return what papers call a metric."""
-    return TITLES.get(metric, metric.replace("recall_at_", "Recall@"))
 
 
 def markdown(table: pd.DataFrame) -> str:

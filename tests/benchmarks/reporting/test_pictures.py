@@ -166,7 +166,7 @@ def test_each_method_is_drawn_beside_its_baseline_for_the_first_seed_of_both(tmp
     assert list(figures) == ["embeddings_plain+ps.png", "cosines_plain+ps.png"]
 
     left, right = figures["embeddings_plain+ps.png"].axes
-    assert (left.get_title(), right.get_title()) == ("plain", "plain+ps")
+    assert (left.get_title(), right.get_title()) == ("plain", "plain + ps")
     assert [len(points.get_offsets()) for points in left.collections] == [6, 3]
     assert [len(points.get_offsets()) for points in right.collections] == [6, 6, 3]
     caption = figures["embeddings_plain+ps.png"].get_suptitle()
@@ -174,7 +174,7 @@ def test_each_method_is_drawn_beside_its_baseline_for_the_first_seed_of_both(tmp
     names = [text.get_text() for text in right.get_legend().get_texts()]
     assert names == ["a", "b", "c", "embedding", "synthetic embedding", "proxy"]
     above, below = figures["cosines_plain+ps.png"].axes
-    assert (above.get_title(), below.get_title()) == ("plain", "plain+ps")
+    assert (above.get_title(), below.get_title()) == ("plain", "plain + ps")
     for axes in (above, below):
         assert axes.get_legend().get_texts()[0].get_text() == "own proxy\nmedian 0.20"
 

@@ -8,17 +8,17 @@ from scipy import stats
 
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.reporting import plots
-from benchmarks.reporting.report import _table
+from benchmarks.reporting.report import figures
 from benchmarks.reporting.summary import final_rows, half_width, note, over_folds, summarize
 
 RNG = np.random.default_rng(0)
 
 
-def runs_of(split: str = "test", **figures: list[float]) -> pd.DataFrame:
+def runs_of(split: str = "test", **means: list[float]) -> pd.DataFrame:
     rows = [
         {"variant": variant, "seed": seed, "split": split, "epoch": 3, "precision_at_1": value}
         | {MAIN_METRIC: value / 2, "seconds": 2.0}
-        for variant, values in figures.items()
+        for variant, values in means.items()
         for seed, value in enumerate(values)
     ]
     return pd.DataFrame(rows)
@@ -68,10 +68,10 @@ def test_one_pair_has_no_verdict():
 
 
 def test_many_comparisons_are_said_to_be_many():
-    figures = {f"v{i}": RNG.uniform(size=4) for i in range(9)}
+    values = {f"v{i}": RNG.uniform(size=4) for i in range(9)}
     baselines = {"v0": None} | {f"v{i}": "v0" for i in range(1, 9)}
     both = pd.concat([history(), runs_of(a=[1, 2])])
-    text = note(summarize(runs_of(**figures), baselines), both)
+    text = note(summarize(runs_of(**values), baselines), both)
     assert "8 comparisons were made" in text
     assert "0.4 of them" in text
     assert "Test classes, looked at once, with the models of the best validation epoch." in text
@@ -107,7 +107,7 @@ def test_runs_without_a_figure_are_named_and_not_counted():
     text = note(summary, runs)
     lost = "plain, seed 1 (test); lost, seed 0 (test); lost, seed 1 (test)."
     assert f"not among the seeds: {lost}" in text
-    assert _table(summary, [MAIN_METRIC])["MAP@R [%]"].tolist()[2] == ""
+    assert figures(summary, [MAIN_METRIC])["MAP@R [%]"].tolist()[2] == ""
 
 
 def test_a_seed_without_a_figure_in_one_fold_is_no_mean_over_folds():
@@ -146,51 +146,77 @@ def test_the_test_counts_and_without_it_the_best_validation():
     assert final["seconds"].tolist() == [4.0, 5.0]
 
 
-def test_the_table_has_a_line_for_each_variant():
+def test_the_table_has_a_line_for_each_variant_and_the_verdict_second():
     runs = runs_of(z=[0.5, 0.6], a=[0.25, 0.25])
-    table = _table(summarize(runs, {"z": None, "a": "z"}), ["precision_at_1", MAIN_METRIC])
+    summary = summarize(runs, {"z": None, "a": "z"})
+    table = figures(summary, [MAIN_METRIC, "precision_at_1", "r_precision"])
     assert table.columns.tolist() == [
-        *("variant", "P@1 [%]", "MAP@R [%]", "MAP@R difference"),
-        *("compared with its baseline", "seeds", "seconds"),
+        *("variant", "against its baseline", "MAP@R difference"),
+        *("MAP@R [%]", "P@1 [%]", "seeds"),
     ]
-    assert table.iloc[0].tolist() == ["z", "55.0 ± 63.5", "27.5 ± 31.8", "", "", 2, 2.0]
-    assert table.iloc[1, 3:5].tolist() == ["-15.0 ± 31.8", "no difference seen (2 pairs)"]
+    assert table.iloc[0].tolist() == ["z", "", "", "27.5 ± 31.8", "55.0 ± 63.5", 2]
+    assert table.iloc[1, 1:3].tolist() == ["no difference seen", "-15.0 ± 31.8"]
+    assert figures(summary, [], with_seconds=True)["seconds"].tolist() == [2.0, 2.0]
+    alone = summarize(runs_of(z=[0.5]), {"z": None})
+    assert figures(alone, [MAIN_METRIC]).columns.tolist() == ["variant", "MAP@R [%]", "seeds"]
+
+
+def drawn(monkeypatch, *arguments):
+    """The pictures of a comparison by the names of their files, not saved."""
+    monkeypatch.setattr(plots, "save", lambda pictures, folder: pictures)
+    return plots.draw(*arguments, folder=None)
+
+
+def by_epoch(**values: list[float]) -> pd.DataFrame:
+    runs = runs_of("val", **values)
+    return pd.concat([runs.assign(epoch=1), runs.assign(epoch=2)])
 
 
 def test_pictures_are_drawn_where_there_is_something_to_show(tmp_path):
-    figures = {"plain": [0.5, 0.6], "other": [0.7, 0.81]}
+    values = {"plain": [0.5, 0.6], "other": [0.7, 0.81]}
     baselines = {"plain": None, "other": "plain"}
-    tested = runs_of(**figures)
-    looks = [runs_of("val", **figures).assign(epoch=epoch) for epoch in (1, 2)]
-    paths = plots.draw(pd.concat([*looks, tested]), summarize(tested, baselines), tmp_path)
-    assert [path.name for path in paths] == ["curves.png", "differences.png"]
+    tested = runs_of(**values)
+    history = pd.concat([by_epoch(**values), tested])
+    paths = plots.draw(history, summarize(tested, baselines), tmp_path)
+    assert [path.name for path in paths] == list(plots.CAPTIONS)
     for path in paths:
         assert imread(path)[..., :3].std() > 0.02, "not blank"
     alone = runs_of(plain=[0.5])
     assert plots.draw(alone, summarize(alone, baselines), tmp_path / "none") == []
 
 
-def test_there_is_a_panel_for_each_baseline_and_no_empty_one():
-    runs = runs_of("val", **{name: [0.5, 0.6] for name in "abcd"}, e=[0.7, 0.8])
-    summary = summarize(runs, dict.fromkeys("abcd") | {"e": "a"})
-    panels = plots._curves(runs, summary).axes
-    labels = [[line.get_label() for line in panel.lines] for panel in panels]
-    labels = [[label for label in of_one if label[0] != "_"] for of_one in labels]
-    assert labels == [["a", "e"], ["b"], ["c"], ["d"]]
+def test_each_variant_has_a_panel_and_differences_are_those_of_the_same_seed(monkeypatch):
+    runs = by_epoch(**{name: [0.5, 0.6] for name in "abcd"}, **{"a_b+e": [0.7, 0.9], "f": [0.1]})
+    baselines = dict.fromkeys("abcd") | {"a_b+e": "a", "f": "untrained"}
+    pictures = drawn(monkeypatch, runs, summarize(runs, baselines))
+    titles = [panel.get_title() for panel in pictures["curves.png"].axes]
+    assert titles == [*"abcd", "f"], "without an empty panel"
+    (panel,) = pictures["curves_differences.png"].axes
+    assert panel.get_title() == "a b + e"
+    mean, *seeds, _ = [list(line.get_ydata()) for line in panel.lines]
+    assert mean == pytest.approx([12.5, 12.5])
+    assert seeds == [pytest.approx([10, 10]), pytest.approx([15, 15])]
 
 
 @pytest.mark.parametrize("values", [[0.5], [0.4, 0.6], [0.4, 0.5, 0.6]])
-def test_a_curve_has_a_band_from_three_seeds_on_and_else_a_line_for_each(values):
-    runs = runs_of("val", a=values)
-    runs = pd.concat([runs.assign(epoch=1), runs.assign(epoch=2)])
-    (panel,) = plots._curves(runs, summarize(runs, {"a": None})).axes
+def test_a_curve_has_a_band_from_three_seeds_on_and_a_line_for_each_of_two(monkeypatch, values):
+    runs = by_epoch(a=values)
+    pictures = drawn(monkeypatch, runs, summarize(runs, {"a": None}))
+    (panel,) = pictures["curves.png"].axes
     mean, *others = [list(line.get_ydata()) for line in panel.lines]
     assert mean == pytest.approx([25, 25])
+    assert others == ([[50 * value] * 2 for value in values] if len(values) == 2 else [])
     if len(values) < 3:
         assert not panel.collections
-        assert others == [[50 * value] * 2 for value in values]
     else:
         (band,) = panel.collections
         low, high = band.get_datalim(panel.transData).intervaly
         assert (high - low) / 2 == pytest.approx(half_width([20, 25, 30]))
-        assert not others
+
+
+def test_differences_are_named_in_words_with_a_baseline_that_the_name_does_not_say():
+    runs = runs_of(**{"plain_loss": [0.5, 0.6], "plain_loss+ps": [0.6, 0.6], "other": [0.6, 0.8]})
+    baselines = {"plain_loss": None} | dict.fromkeys(["plain_loss+ps", "other"], "plain_loss")
+    axes = plots.draw_differences(summarize(runs, baselines).iloc[1:]).axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["plain loss + ps", "other (against plain loss)"]

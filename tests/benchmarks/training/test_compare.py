@@ -13,6 +13,7 @@ import yaml
 from benchmarks import __main__ as command_line
 from benchmarks import files
 from benchmarks.errors import SettingsError
+from benchmarks.reporting import plots
 from benchmarks.results import writing
 from benchmarks.results.locks import claimed
 from benchmarks.results.reading import read_metrics, read_settings
@@ -117,7 +118,7 @@ def test_what_is_finished_is_not_run_again(config, capsys):
 
 def test_report_makes_everything_again_from_the_folder_alone(config, tmp_path, capsys):
     shutil.copytree(folder_of(config), tmp_path / "letters")
-    made = {"results.csv", "summary.csv", "summary.md", "curves.png", "differences.png"}
+    made = {"results.csv", "summary.csv", "summary.md", *plots.CAPTIONS}
     made |= {"embeddings_plain+ps.png", "cosines_plain+ps.png"}
     for name in made:
         (tmp_path / "letters" / name).unlink()
@@ -135,12 +136,14 @@ def test_the_page_says_figures_settings_and_commit_together(config):
     assert f"commit {versions['commit']}" in page
     assert f"torch {versions['torch']}" in page
     assert "| plain+ps " in page
-    assert "Recall@4 [%]" in page
+    header = page.split("\n")[2].replace(" ", "")
+    assert header.startswith("|variant|againstitsbaseline|MAP@Rdifference|MAP@R[%]|P@1[%]|")
     common, differing = page.split("## Settings of each variant")
     assert "batch_size: 32" in common and "batch_size" not in differing
     assert "ProxySynthesis" in differing and "ProxySynthesis" not in common
-    assert "![curves](curves.png)" in page
-    assert "![cosines_plain+ps](cosines_plain+ps.png)" in page
+    for name, caption in plots.CAPTIONS.items():
+        assert f"{caption}\n\n![{caption}]({name})\n" in page
+    assert "![cosines plain + ps](cosines_plain+ps.png)" in page
 
 
 def test_changed_settings_are_refused_with_the_difference(config):
