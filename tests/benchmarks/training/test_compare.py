@@ -215,7 +215,7 @@ def test_one_run_without_figures_does_not_hide_the_others(config, tmp_path, caps
             "variants.plain+ps.loss.SynthesisLoss.augmenter.ProxySynthesis.alpha=-1",
             "variant plain.ps: loss.SynthesisLoss.augmenter.ProxySynthesis: .*`alpha`.* -1",
         ),
-        ("device=abacus", "variant plain: device: 'abacus' cannot be used: "),
+        ("device=abacus", "device: expected a device of torch, .* but got 'abacus'"),
         ("batch_size=65", "variant plain: batch_size: 65 are more images than the 64 "),
         (
             "sampler={MPerClassSampler: {m: 3}}",
