@@ -22,7 +22,7 @@ from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError, nearest
 from benchmarks.settings import objects
 from benchmarks.settings.merging import Tree
-from benchmarks.settings.schema import File, Run
+from benchmarks.settings.schema import File, Run, structured
 
 LEARNING = ("trunk", "embedder", "metric_loss", "augmenter")
 # Where objects stand, and what of.
@@ -86,7 +86,7 @@ def check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
 def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> None:
     try:
         with told(prefix):
-            settings = OmegaConf.merge(OmegaConf.structured(schema), tree)
+            settings = OmegaConf.merge(structured(schema), tree)
     except ConfigKeyError as error:
         known = [setting.name for setting in fields(error.object_type or schema)]
         meant = nearest(str(error.key), known)
@@ -117,7 +117,7 @@ def _misplaced(schema: type, tree: Tree, above: tuple[str, ...]) -> Iterator[tup
 def _is_misplaced(schema: type, place: tuple[str, ...], value: Any) -> bool:
     tree = reduce(lambda inner, name: {name: inner}, reversed(place), value)
     try:
-        OmegaConf.merge(OmegaConf.structured(schema), tree)
+        OmegaConf.merge(structured(schema), tree)
     except (TypeError, OmegaConfBaseException) as error:
         return not getattr(error, "full_key", None)
     return False

@@ -19,7 +19,7 @@ from benchmarks.settings.checking import (
 )
 from benchmarks.settings.files import COMMAND_LINE, changed, parse, read
 from benchmarks.settings.merging import Tree, merge
-from benchmarks.settings.schema import File, Run
+from benchmarks.settings.schema import File, Run, structured
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def load(
 def _comparison(
     tree: Tree, path: Path, variant: str | None, imports: Collection[str]
 ) -> Comparison:
-    file = OmegaConf.merge(OmegaConf.structured(File), {"name": path.stem}, tree)
+    file = OmegaConf.merge(structured(File), {"name": path.stem}, tree)
     check_comparison(file, str(path))
     if variant is not None and variant not in file.variants:
         known = nearest(variant, file.variants)
@@ -117,7 +117,7 @@ def _run(tree: Tree, variant: str, source: str, imports: Collection[str]) -> Run
             f"{source}: {key} is not given: set it in the file, or add {key}=VALUE to the command."
         )
     with told(f"{source}: "):
-        settings = OmegaConf.merge(OmegaConf.structured(Run), tree)
+        settings = OmegaConf.merge(structured(Run), tree)
         # Again: an object may be hidden in an interpolation, which is resolved from here on.
         resolved = OmegaConf.to_container(settings, resolve=True)
         check_objects(resolved, f"{source}: variants.{variant}.", imports)

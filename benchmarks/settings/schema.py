@@ -6,9 +6,10 @@ losses, datasets and the like are objects, `ClassName: {keyword: value}` (see ob
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 
 class Half(Enum):
@@ -145,6 +146,16 @@ class File(Run):
     parallel_runs: int | None = None
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     variants: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+
+
+@cache
+def structured(schema: type) -> DictConfig:
+    """Return the settings of a schema by default, to be merged with what a file says.
+
+    Made once, as it takes most of the time of reading a file; merging copies them.
+    """
+    settings: DictConfig = OmegaConf.structured(schema)
+    return settings
 
 
 def dump(run: Run) -> str:
