@@ -78,6 +78,29 @@ class TorchvisionTrunk(nn.Module):
         return self.network(images)
 
 
+def without_weights(described: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a network that starts from random weights, to be replaced.
+
+    Nothing is then downloaded. What torchvision changes in GoogLeNet and Inception because of the
+    weights stays changed.
+
+    Example:
+        >>> without_weights({"TimmTrunk": {"name": "resnet18"}})
+        {'TimmTrunk': {'name': 'resnet18', 'pretrained': False}}
+    """
+    ((name, given),) = described.items()
+    given = given or {}
+    if name.endswith("TimmTrunk"):
+        return {name: given | {"pretrained": False}}
+    if not name.endswith("TorchvisionTrunk") or given.get("weights", "DEFAULT") is None:
+        return described
+    changed = {
+        "googlenet": {"transform_input": True, "aux_logits": False, "init_weights": False},
+        "inception_v3": {"transform_input": True, "init_weights": False},
+    }
+    return {name: changed.get(given["name"], {}) | given | {"weights": None}}
+
+
 def _imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
