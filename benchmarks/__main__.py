@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks compare CONFIG`, `run CONFIG` and `report FOLDER`."""
+"""The command line: `python -m benchmarks compare CONFIG`, `report FOLDER` and others."""
 
 import os
 
@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,6 +20,10 @@ from benchmarks.reporting.papers import against_paper
 from benchmarks.reporting.report import report, report_folds
 from benchmarks.results import writing
 from benchmarks.settings.reading import describe, load
+from benchmarks.trained.embedding import embed
+from benchmarks.trained.embedding import summary as summary_of_failures
+from benchmarks.trained.exporting import export
+from benchmarks.trained.loading import load_model
 from benchmarks.training.compare import compare, read_data
 from benchmarks.training.split_checks import overlaps
 
@@ -52,15 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run nothing: print the settings, and how many classes and images there are",
     )
-    config.add_argument(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="a package whose classes and functions the file may name, beside the libraries'; "
-        "may be given several times",
-    )
+    _add_imports(config)
 
     everything = commands.add_parser(
         "compare", parents=[config], help="run and compare all variants", epilog=overriding
@@ -85,7 +82,65 @@ def _parser() -> argparse.ArgumentParser:
         help="put what was published beside it, for a file of configs/papers, such as ps_cars196",
     )
     again.set_defaults(command=_report)
+    _add_commands_of_trained_networks(commands)
     return parser
+
+
+def _add_imports(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package whose classes and functions the settings may name, beside the libraries'; "
+        "may be given several times",
+    )
+
+
+def _add_commands_of_trained_networks(commands: Any) -> None:
+    run = argparse.ArgumentParser(add_help=False)
+    run.add_argument("run", type=Path, help="the folder of a finished run, .../seed_<number>")
+    _add_imports(run)
+
+    embeds = commands.add_parser("embed", parents=[run], help="embed pictures with a trained run")
+    embeds.add_argument(
+        "source", help="a folder of pictures, or a split of the run: train, val, test or gallery"
+    )
+    embeds.add_argument(
+        "--to", type=Path, required=True, help="the folder for embeddings.npy and embeddings.csv"
+    )
+    embeds.add_argument("--device", default="cpu", help="where the network computes")
+    embeds.set_defaults(command=_embed)
+
+    exports = commands.add_parser("export", parents=[run], help="write a trained run as one file")
+    exports.add_argument("file", type=Path, help="ends with .pt2, for torch alone, or with .onnx")
+    exports.set_defaults(command=_export)
+
+
+def _embed(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    _expect_no_settings(overrides)
+    made = embed(arguments.run, arguments.source, arguments.to, arguments.device, arguments.imports)
+    if made.failures:
+        print(summary_of_failures(made.failures), file=sys.stderr)
+    count, size = made.embeddings.shape
+    print(f"{count} embeddings of size {size} in {arguments.to}")
+
+
+def _export(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    _expect_no_settings(overrides)
+    model = load_model(arguments.run, imports=arguments.imports)
+    difference = export(model, arguments.file)
+    shape = ", ".join(map(str, model.shape or ()))
+    print(
+        f"{arguments.file} takes images, uint8 [B, {shape}], to embeddings. Loaded again, its "
+        f"embeddings differ from those of the run by {difference:.1g} at most."
+    )
+
+
+def _expect_no_settings(overrides: list[str]) -> None:
+    if overrides:
+        raise SettingsError(f"command line: no settings are expected here, but got {overrides[0]}.")
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:

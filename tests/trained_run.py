@@ -1,12 +1,14 @@
 """A finished run on a small folder of pictures, for the tests of trained networks."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.results import paths
 from benchmarks.settings.reading import load
+from benchmarks.settings.schema import Run
 from benchmarks.training.assembly import load_splits
 from benchmarks.training.run import execute
 
@@ -67,3 +69,14 @@ def finished_run(folder: Path, variant: str = "plain", *overrides: str) -> Path:
     place = paths.run_folder(comparison.folder, run)
     execute(run, load_splits(run.data), place)
     return place
+
+
+def patterns_run(variant: str, seed: int) -> Run:
+    """Return a run that tests on `few_glyphs.patterns` what the variants above train."""
+    data = "data={train: {few_glyphs.patterns: {split: train}}, test: {few_glyphs.patterns: {}}}"
+    trunk = "model.trunk.ConvTrunk.in_channels=1"
+    with TemporaryDirectory() as folder:
+        config = write_settings(Path(folder), Path(folder))
+        settings = [data, trunk, "transforms.eval=[]", f"seeds=[{seed}]"]
+        (run,) = load(config, settings, variant, ["few_glyphs"]).runs
+    return run

@@ -82,7 +82,7 @@ def _find_images(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}. {layout}.")
     found = {
-        folder.name: sorted(path for path in folder.rglob("*") if _is_meant(path, folder))
+        folder.name: sorted(path for path in folder.rglob("*") if is_meant(path, folder))
         for folder in root.iterdir()
         if folder.is_dir() and not folder.name.startswith(".")
     }
@@ -113,7 +113,8 @@ def _find_images(root: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _is_meant(path: Path, folder: Path) -> bool:
+def is_meant(path: Path, folder: Path) -> bool:
+    """Tell whether somebody put a file into a folder, and no system did."""
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return path.is_file() and not hidden and path.name.lower() not in NO_IMAGES
 

@@ -85,7 +85,7 @@ class Parts:
         self.seen, self.val, self.test, self.gallery = (
             None
             if images is None
-            else _with_transforms(images, run.transforms.eval, "transforms.eval", run.seed)
+            else with_transforms(images, run.transforms.eval, "transforms.eval", run.seed)
             for images in (splits.train, splits.val, splits.test, splits.gallery)
         )
         self.losses: dict[str, nn.Module] = {}
@@ -114,7 +114,7 @@ class Parts:
         self.sampler.set_epoch(epoch)
         seed = derived_seed(self.run.seed, TRANSFORMS, epoch)
         transforms = self.run.transforms.train
-        self.images = _with_transforms(self.untransformed, transforms, "transforms.train", seed)
+        self.images = with_transforms(self.untransformed, transforms, "transforms.train", seed)
 
     def trainer(self, hooks: RecordingHooks | None) -> Trainer:
         """Return PML's trainer of these parts."""
@@ -222,9 +222,10 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _with_transforms(
+def with_transforms(
     images: ImageClasses, described: list[dict[str, Any]], path: str, seed: int
 ) -> ImageClasses:
+    """Return a dataset whose own transform is followed by those of the settings."""
     transforms = [
         build(item, f"{path}[{i}]", seed=derived_seed(seed, i)) for i, item in enumerate(described)
     ]

@@ -25,6 +25,7 @@ from benchmarks.settings.reading import Comparison
 from benchmarks.settings.schema import Run
 from benchmarks.training import split_checks
 from benchmarks.training.assembly import Parts, Splits, load_splits
+from benchmarks.training.examples import save_examples
 from benchmarks.training.run import execute
 from benchmarks.training.split_checks import overlaps
 
@@ -58,7 +59,13 @@ def compare(comparison: Comparison) -> None:
             execute_all = (
                 _execute_side_by_side if distributed.world_size() == 1 else _execute_in_turn
             )
-            execute_all(runs, splits, comparison)
+            try:
+                execute_all(runs, splits, comparison)
+            except FailedRunsError:
+                save_examples(comparison.folder, comparison.baselines, splits)
+                raise
+            if distributed.rank() == 0:
+                save_examples(comparison.folder, comparison.baselines, splits)
 
 
 def read_data(comparison: Comparison) -> Splits:

@@ -15,8 +15,10 @@ from typing import Any
 import faiss
 import pandas as pd
 import torch
+from torch import Tensor
 
 from benchmarks import distributed, files
+from benchmarks.evaluation.hits import save_hits
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import evaluate
 from benchmarks.results import paths, reading, writing
@@ -38,7 +40,8 @@ def execute(
     Arguments:
         run: the settings.
         splits: the datasets.
-        folder: for settings.yaml, versions.yaml, metrics.csv, best.pt, view.pt and logs/.
+        folder: for settings.yaml, versions.yaml, metrics.csv, best.pt, view.pt, hits.pt and
+            logs/.
         on_epoch: called with the number of each finished epoch, those of before a stop included.
 
     Returns:
@@ -139,11 +142,24 @@ class _Progress:
         images, gallery = {"val": (parts.val, None), "test": (parts.test, parts.gallery)}[split]
         recall_at, workers = self.run.recall_at, self.run.data.workers
         metrics = evaluate(
-            parts.models, split, images, epoch, recall_at, workers, self.hooks, gallery
+            parts.models,
+            split,
+            images,
+            epoch,
+            recall_at,
+            workers,
+            self.hooks,
+            gallery,
+            self._save_hits if split == "test" else None,
         )
         row = {"variant": self.run.variant, "seed": self.run.seed, "split": split, "epoch": epoch}
         self.history.append(row | metrics | {"seconds": round(self._elapsed(), 1)})
         return metrics
+
+    def _save_hits(self, neighbours: Tensor) -> None:
+        gallery = self.parts.gallery
+        gallery_labels = None if gallery is None else gallery.labels
+        save_hits(neighbours, self.parts.test.labels, gallery_labels, self.folder / paths.HITS)
 
     def _elapsed(self) -> float:
         return self.seconds + time.perf_counter() - self.started
