@@ -90,8 +90,10 @@ def _hit(axes: Axes, image: Any, x: float, y: float, right: bool) -> None:
 
 
 def _image(axes: Axes, image: Any, x: float, y: float) -> None:
-    half = SIZE / 2
-    axes.imshow(image.numpy(), extent=(x - half, x + half, y + half, y - half), aspect="equal")
+    height, width = image.shape[:2]
+    half = SIZE / 2 / max(height, width)
+    extent = (x - half * width, x + half * width, y + half * height, y - half * height)
+    axes.imshow(image.numpy(), extent=extent, aspect="equal")
 
 
 def _explain(axes: Axes) -> None:
