@@ -71,12 +71,12 @@ def finished_run(folder: Path, variant: str = "plain", *overrides: str) -> Path:
     return place
 
 
-def patterns_run(variant: str, seed: int) -> Run:
+def patterns_run(variant: str, seed: int, *overrides: str) -> Run:
     """Return a run that tests on `few_glyphs.patterns` what the variants above train."""
     data = "data={train: {few_glyphs.patterns: {split: train}}, test: {few_glyphs.patterns: {}}}"
     trunk = "model.trunk.ConvTrunk.in_channels=1"
     with TemporaryDirectory() as folder:
         config = write_settings(Path(folder), Path(folder))
-        settings = [data, trunk, "transforms.eval=[]", f"seeds=[{seed}]"]
+        settings = [data, trunk, "transforms.eval=[]", f"seeds=[{seed}]", *overrides]
         (run,) = load(config, settings, variant, ["few_glyphs"]).runs
     return run

@@ -8,7 +8,7 @@ import copy
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from benchmarks.training.assembly import Parts, Splits
 from benchmarks.training.data_parallel import take_buffers_of_rank_0
 from benchmarks.training.estimates import estimate
 from benchmarks.training.hooks import RecordingHooks
+from benchmarks.training.proxy_check import expect_moving_proxies
 from benchmarks.training.views import save_view
 
 Row = dict[str, Any]
@@ -92,7 +93,9 @@ class _Progress:
         run, epoch = self.run, self.epoch + 1
         self.parts.start_epoch(epoch)
         self.trainer.dataset = self.parts.images
-        self.trainer.train(start_epoch=epoch, num_epochs=epoch)
+        loss = self.parts.losses["metric_loss"]
+        with expect_moving_proxies(loss) if epoch == 1 else nullcontext():
+            self.trainer.train(start_epoch=epoch, num_epochs=epoch)
         take_buffers_of_rank_0(self.parts.models.values())
         estimate(self.parts)
         self.epoch = epoch
