@@ -9,6 +9,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,21 @@ import yaml
 
 from benchmarks import distributed
 from benchmarks.errors import FailedRunsError, SettingsError
+from benchmarks.reporting.conclusion import conclusion
 from benchmarks.reporting.papers import against_paper
 from benchmarks.reporting.report import report, report_folds
 from benchmarks.results import writing
-from benchmarks.settings.reading import describe, load
+from benchmarks.results.paths import run_folder
+from benchmarks.results.reading import read_counts
+from benchmarks.settings.reading import Comparison, describe, load
 from benchmarks.trained.embedding import embed
 from benchmarks.trained.embedding import summary as summary_of_failures
 from benchmarks.trained.exporting import export
 from benchmarks.trained.loading import load_model
-from benchmarks.training.compare import compare, read_data
+from benchmarks.training.compare import check, compare, read_data
 from benchmarks.training.split_checks import overlaps
+
+NOT_GIVEN = "<not given>"  # the data.root that --dry-run shows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument(
         "--dry-run",
         action="store_true",
-        help="run nothing: print the settings, and how many classes and images there are",
+        help="run nothing: print the settings, how many classes and images there are, and what "
+        "would be refused",
     )
     _add_imports(config)
 
@@ -67,6 +74,18 @@ def _parser() -> argparse.ArgumentParser:
     single = commands.add_parser("run", parents=[config], help="run one variant", epilog=overriding)
     single.add_argument("--variant", required=True)
     single.set_defaults(command=_run)
+
+    final = commands.add_parser(
+        "train",
+        parents=[config],
+        help="train a variant on the classes of all splits, once it is chosen",
+        epilog=overriding,
+    )
+    final.add_argument("--variant", required=True)
+    final.add_argument(
+        "--epochs", type=int, required=True, help="such as those that were best in the comparison"
+    )
+    final.set_defaults(command=_train)
 
     again = commands.add_parser("report", help="make tables and pictures again")
     again.add_argument(
@@ -144,21 +163,43 @@ def _expect_no_settings(overrides: list[str]) -> None:
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    comparison = load(arguments.config, overrides, arguments.variant, arguments.imports)
+    given = (arguments.config, overrides, arguments.variant, arguments.imports)
     if arguments.dry_run:
         if distributed.rank() == 0:
             # The settings first: reading the data may take long, or fail.
-            print(describe(comparison), end="", flush=True)
-            splits = read_data(comparison)
-            found = {"splits": splits.counts(), "overlaps": overlaps(splits)}
-            print(yaml.safe_dump(found, sort_keys=False), end="")
+            print(describe(load(*given, root=NOT_GIVEN)), end="", flush=True)
+            _check(load(*given))
         return
+    comparison = load(*given)
     try:
         compare(comparison)
     except FailedRunsError:
-        _show(comparison.folder)
+        _show(comparison.folder, arguments.config)
         raise
-    _show(comparison.folder)
+    _show(comparison.folder, arguments.config)
+
+
+def _check(comparison: Comparison) -> None:
+    """Say what there is, and what `compare` would refuse."""
+    splits = read_data(comparison)
+    found = {"splits": splits.counts(), "overlaps": overlaps(splits)}
+    print(yaml.safe_dump(found, sort_keys=False), end="", flush=True)
+    check(comparison, comparison.runs, splits)
+
+
+def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    settings = [*overrides, f"epochs={arguments.epochs}", "data.all_classes=true"]
+    given = load(arguments.config, settings, arguments.variant, arguments.imports)
+    folder = given.folder.with_name(f"{given.folder.name}_all_classes")
+    comparison = replace(given, folder=folder, runs=given.runs[:1])
+    compare(comparison)
+    if distributed.rank() == 0:
+        counts = read_counts(folder)["train"]
+        run = run_folder(folder, comparison.runs[0])
+        print(
+            f"Trained on {counts['images']:,} images of {counts['classes']:,} classes; nothing was "
+            f"tested. The weights are in {run}: load_model({str(run)!r})"
+        )
 
 
 def _report(arguments: argparse.Namespace, _: list[str]) -> None:
@@ -167,14 +208,14 @@ def _report(arguments: argparse.Namespace, _: list[str]) -> None:
     elif len(arguments.folders) > 1:
         print(report_folds(arguments.folders))
     else:
-        _show(arguments.folders[0])
+        _show(arguments.folders[0], "CONFIG")
 
 
-def _show(folder: Path) -> None:
+def _show(folder: Path, config: str) -> None:
     if distributed.rank() == 0:
         with writing.writable(folder):
             print(report(folder))
-        print(f"Results in {folder}")
+        print(f"Results in {folder}\n\n{conclusion(folder, config)}")
 
 
 if __name__ == "__main__":
