@@ -192,6 +192,11 @@ def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
     given = load(arguments.config, settings, arguments.variant, arguments.imports)
     folder = given.folder.with_name(f"{given.folder.name}_all_classes")
     comparison = replace(given, folder=folder, runs=given.runs[:1])
+    if arguments.dry_run:
+        if distributed.rank() == 0:
+            print(describe(comparison), end="", flush=True)
+            _check(comparison)
+        return
     compare(comparison)
     if distributed.rank() == 0:
         counts = read_counts(folder)["train"]

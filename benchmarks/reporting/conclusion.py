@@ -39,7 +39,11 @@ def _found(summary: pd.DataFrame) -> str:
     same = compared[compared["verdict"].eq("no difference seen")]["variant"]
     if len(same):
         told.append(f"No difference from the baseline was seen for {', '.join(same)}.")
-    return " ".join(told) or "Nothing could be told apart: that takes two seeds of a baseline."
+    if told:
+        return " ".join(told)
+    if summary["baseline"].isna().all():
+        return "No variant has a baseline to be compared with."
+    return "Nothing can be told apart yet: that takes two seeds of a variant and its baseline."
 
 
 def _next(

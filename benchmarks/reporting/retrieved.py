@@ -1,5 +1,6 @@
 """Pictures of what is retrieved, from the examples that a comparison leaves."""
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,10 @@ def draw(variants: Iterable[str], folder: Path) -> list[Path]:
         for variant, examples in found.items()
         if examples
     }
-    return save(figures, folder)
+    with warnings.catch_warnings():
+        # Class names may be in scripts that the font lacks, such as Chinese.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        return save(figures, folder)
 
 
 def _read_examples(path: Path) -> Examples | None:

@@ -33,8 +33,9 @@ def load_model(
         imports: packages whose classes the settings of the run may name, beside the libraries'.
 
     Raises:
-        SettingsError: if the folder holds no finished run, a file in it is damaged, or its settings
-            name code that is not permitted; the message says what to do.
+        SettingsError: if the folder holds no finished run, a file in it is damaged, its settings
+            name code that is not permitted, or the device is not there; the message says what to
+            do.
 
     Example:
         >>> model = load_model("runs/photos/proxy_anchor/seed_0")  # doctest: +SKIP
@@ -49,7 +50,12 @@ def load_model(
         models = {name: _loaded(run, name, weights) for name in ("trunk", "embedder")}
     prepare, transforms = preprocessing(run)
     embedder = Embedder(models["trunk"], models["embedder"], transforms)
-    return TrainedModel(embedder, prepare).eval().to(device)
+    model = TrainedModel(embedder, prepare).eval()
+    try:
+        return model.to(device)
+    except Exception as error:  # of whatever kind torch raises for devices that are not there
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"device: {str(device)!r} cannot be used: {reason}") from error
 
 
 def read_run(folder: str | Path, imports: Collection[str] = ()) -> Run:

@@ -45,7 +45,7 @@ def test_it_says_what_was_found_what_to_do_and_where_the_weights_are(tmp_path):
 
 def test_few_seeds_are_told(tmp_path):
     text = conclusion(write(tmp_path, {k: v[:1] for k, v in FIGURES.items()}), "my.yaml")
-    assert text.startswith("Nothing could be told apart: that takes two seeds")
+    assert text.startswith("Nothing can be told apart yet: that takes two seeds")
     assert "Next: more seeds, before you believe" in text
 
 
@@ -54,6 +54,7 @@ def test_few_seeds_are_told(tmp_path):
     [
         ({"plain": [0.4], "pixels": [0.5]}, 0, "without training: look for what is wrong"),
         ({"plain": [float("nan")]}, 3, "No run has figures"),
+        ({"plain": [0.4, 0.5]}, 3, "No variant has a baseline to be compared with."),
     ],
 )
 def test_what_went_wrong_is_told(figures, epoch, message, tmp_path):

@@ -141,6 +141,11 @@ def test_an_unfinished_run_is_refused(file, copied):
         load_model(copied)
 
 
+def test_a_device_that_is_not_there_is_told(run):
+    with pytest.raises(SettingsError, match="device: 'cuda:99' cannot be used"):
+        load_model(run, device="cuda:99")
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut off", "other models", "no trunk"])
 def test_damaged_weights_are_named(damage, copied):
     path = copied / "best.pt"

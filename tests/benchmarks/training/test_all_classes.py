@@ -43,6 +43,12 @@ def test_a_variant_is_trained_on_all_classes_and_loaded(config, tmp_path, capsys
         main(["report", str(tmp_path / "runs" / "photos_all_classes")])
 
 
+def test_a_dry_run_of_it_trains_nothing(config, tmp_path, capsys):
+    main(["train", str(config), "--variant", "plain", "--epochs", "1", "--dry-run"])
+    assert "splits:\n  train:\n    classes: 10\n" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+
+
 def test_no_split_but_the_training_one_is_needed(config, tmp_path):
     alone = ["data.val=null", "data.test=null"]
     with pytest.raises(SystemExit, match="one of val and test is needed; the command `train`"):
