@@ -110,7 +110,8 @@ class SynthesisRegularizer(BaseRegularizer):
 
 def _warn_of_default_weight(loss: Module, augmenter: BaseAugmenter) -> None:
     """Warn where the term has the weight that PML gives it when nobody does: the integer 1."""
-    weight, published = loss.embedding_reg_weight, augmenter.published_weight
+    weight: Any = loss.embedding_reg_weight
+    published = augmenter.published_weight
     if published is not None and type(weight) is int and weight == 1:
         name = type(augmenter).__name__
         warnings.warn(
