@@ -10,7 +10,7 @@ import yaml
 
 from benchmarks.errors import SettingsError
 from benchmarks.evaluation.metrics import MAIN_METRIC
-from benchmarks.reporting import pictures, plots
+from benchmarks.reporting import pictures, plots, retrieved
 from benchmarks.reporting.summary import final_rows, metrics_of, note, over_folds, summarize
 from benchmarks.results import reading, writing
 from benchmarks.settings.merging import is_object
@@ -41,8 +41,9 @@ def report(folder: Path) -> str:
     writing.write_table(summary, folder / "summary.csv")
     curves = plots.draw(history, summary, folder)
     views = pictures.draw(runs, reading.read_comparison(folder), folder)
+    examples = retrieved.draw(summary["variant"], folder)
     explained = note(summary, history, reading.read_overlaps(folder)) + _failures(folder)
-    page = _page(folder, runs, summary, explained, curves, views)
+    page = _page(folder, runs, summary, explained, curves, examples, views)
     writing.write_text(page, folder / "summary.md")
     screen = _table(summary, ["precision_at_1", MAIN_METRIC])
     return f"{screen.to_string(index=False)}\n\n{explained}"
@@ -85,6 +86,7 @@ def _page(
     summary: pd.DataFrame,
     explained: str,
     curves: list[Path],
+    examples: list[Path],
     views: list[Path],
 ) -> str:
     versions = reading.read_versions(folder)
@@ -105,6 +107,8 @@ def _page(
             "",
             *(f"Made with {line}." for line in made_with),
             "",
+            *(["## What is retrieved", "", retrieved.CAPTION, ""] if examples else []),
+            *(f"![{path.stem}]({path.name})\n" for path in examples),
             "## Settings of all variants",
             "",
             f"```yaml\n{yaml.safe_dump(common)}```",

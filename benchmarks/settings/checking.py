@@ -183,8 +183,10 @@ def check_run(run: Run, source: str) -> None:
     """Raise a SettingsError if settings of a run are out of range, or contradict each other."""
     if run.epochs and run.loss is None:
         raise SettingsError(f"{source}: variants.{run.variant}.loss is needed to train epochs.")
-    if run.data.val is None and run.data.test is None:
-        raise SettingsError(f"{source}: data: one of val and test is needed.")
+    if run.data.val is None and run.data.test is None and not run.data.all_classes:
+        raise SettingsError(
+            f"{source}: data: one of val and test is needed; the command `train` needs none."
+        )
     if run.data.gallery is not None and run.data.test is None:
         raise SettingsError(f"{source}: data.gallery: test is needed, to retrieve from it.")
     try:

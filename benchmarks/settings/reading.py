@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 
 from benchmarks.errors import SettingsError, nearest
 from benchmarks.processes import cores
@@ -48,6 +48,7 @@ def load(
     overrides: Sequence[str] = (),
     variant: str | None = None,
     imports: Collection[str] = (),
+    root: str | None = None,
 ) -> Comparison:
     """Read and check a settings file.
 
@@ -56,6 +57,7 @@ def load(
         overrides: `a.b=c`, each of which sets what `a: {b: c}` in the file would.
         variant: the only one wanted; default all of them.
         imports: packages whose classes and functions the file may name, beside the libraries'.
+        root: stands for `data.root` where that is not given, so that settings can be shown.
 
     Raises:
         SettingsError: if the file cannot be read, or a key, a class, a keyword or a value is
@@ -63,6 +65,8 @@ def load(
             that are right.
     """
     tree = changed(read(Path(path), imports), parse(overrides, imports), COMMAND_LINE)
+    if root is not None and tree.get("data", {}).get("root") == MISSING:
+        tree = merge(tree, {"data": {"root": root}})
     with told(f"{path}: "):
         return _comparison(tree, Path(path), variant, imports)
 

@@ -34,7 +34,8 @@ class Data:
     The classes of `val` choose the epoch: without it, the last one is taken. The classes of `test`
     are looked at once, at the end; without it, never. Test images retrieve those of `gallery`, or
     where there is none each other. `workers` processes read batches ahead. Splits share neither
-    classes nor images, unless `allow_overlap` says that it is meant.
+    classes nor images, unless `allow_overlap` says that it is meant. With `all_classes` the
+    classes of all splits train, and nothing validates or tests: the command `train` sets it.
     """
 
     train: dict[str, Any] = MISSING
@@ -45,6 +46,7 @@ class Data:
     workers: int = 0
     fold: int = 0
     allow_overlap: bool = False
+    all_classes: bool = False
 
 
 @dataclass

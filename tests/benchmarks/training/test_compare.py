@@ -119,6 +119,7 @@ def test_report_makes_everything_again_from_the_folder_alone(config, tmp_path, c
     shutil.copytree(folder_of(config), tmp_path / "letters")
     made = {"results.csv", "summary.csv", "summary.md", "curves.png", "differences.png"}
     made |= {"embeddings_plain+ps.png", "cosines_plain+ps.png"}
+    made |= {"retrieval_plain.png", "retrieval_plain+ps.png"}
     for name in made:
         (tmp_path / "letters" / name).unlink()
     main(["report", str(tmp_path / "letters")])
@@ -141,6 +142,7 @@ def test_the_page_says_figures_settings_and_commit_together(config):
     assert "ProxySynthesis" in differing and "ProxySynthesis" not in common
     assert "![curves](curves.png)" in page
     assert "![cosines_plain+ps](cosines_plain+ps.png)" in page
+    assert "![retrieval_plain+ps](retrieval_plain+ps.png)" in page
 
 
 def test_changed_settings_are_refused_with_the_difference(config):
