@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks compare CONFIG`, `run CONFIG` and `report FOLDER`."""
+"""The command line: `python -m benchmarks compare CONFIG`, `report FOLDER` and others."""
 
 import os
 
@@ -9,18 +9,29 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from benchmarks import distributed
 from benchmarks.errors import FailedRunsError, SettingsError
+from benchmarks.reporting.conclusion import conclusion
 from benchmarks.reporting.papers import against_paper
 from benchmarks.reporting.report import report, report_folds
 from benchmarks.results import writing
-from benchmarks.settings.reading import describe, load
-from benchmarks.training.compare import compare, read_data
+from benchmarks.results.paths import run_folder
+from benchmarks.results.reading import read_counts
+from benchmarks.settings.reading import Comparison, describe, load
+from benchmarks.trained.embedding import embed
+from benchmarks.trained.embedding import summary as summary_of_failures
+from benchmarks.trained.exporting import export
+from benchmarks.trained.loading import load_model
+from benchmarks.training.compare import check, compare, read_data
 from benchmarks.training.split_checks import overlaps
+
+NOT_GIVEN = "<not given>"  # the data.root that --dry-run shows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,17 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument(
         "--dry-run",
         action="store_true",
-        help="run nothing: print the settings, and how many classes and images there are",
+        help="run nothing: print the settings, how many classes and images there are, and what "
+        "would be refused",
     )
-    config.add_argument(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="a package whose classes and functions the file may name, beside the libraries'; "
-        "may be given several times",
-    )
+    _add_imports(config)
 
     everything = commands.add_parser(
         "compare", parents=[config], help="run and compare all variants", epilog=overriding
@@ -70,6 +74,18 @@ def _parser() -> argparse.ArgumentParser:
     single = commands.add_parser("run", parents=[config], help="run one variant", epilog=overriding)
     single.add_argument("--variant", required=True)
     single.set_defaults(command=_run)
+
+    final = commands.add_parser(
+        "train",
+        parents=[config],
+        help="train a variant on the classes of all splits, once it is chosen",
+        epilog=overriding,
+    )
+    final.add_argument("--variant", required=True)
+    final.add_argument(
+        "--epochs", type=int, required=True, help="such as those that were best in the comparison"
+    )
+    final.set_defaults(command=_train)
 
     again = commands.add_parser("report", help="make tables and pictures again")
     again.add_argument(
@@ -85,25 +101,110 @@ def _parser() -> argparse.ArgumentParser:
         help="put what was published beside it, for a file of configs/papers, such as ps_cars196",
     )
     again.set_defaults(command=_report)
+    _add_commands_of_trained_networks(commands)
     return parser
 
 
+def _add_imports(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package whose classes and functions the settings may name, beside the libraries'; "
+        "may be given several times",
+    )
+
+
+def _add_commands_of_trained_networks(commands: Any) -> None:
+    run = argparse.ArgumentParser(add_help=False)
+    run.add_argument("run", type=Path, help="the folder of a finished run, .../seed_<number>")
+    _add_imports(run)
+
+    embeds = commands.add_parser("embed", parents=[run], help="embed pictures with a trained run")
+    embeds.add_argument(
+        "source", help="a folder of pictures, or a split of the run: train, val, test or gallery"
+    )
+    embeds.add_argument(
+        "--to", type=Path, required=True, help="the folder for embeddings.npy and embeddings.csv"
+    )
+    embeds.add_argument("--device", default="cpu", help="where the network computes")
+    embeds.set_defaults(command=_embed)
+
+    exports = commands.add_parser("export", parents=[run], help="write a trained run as one file")
+    exports.add_argument("file", type=Path, help="ends with .pt2, for torch alone, or with .onnx")
+    exports.set_defaults(command=_export)
+
+
+def _embed(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    _expect_no_settings(overrides)
+    made = embed(arguments.run, arguments.source, arguments.to, arguments.device, arguments.imports)
+    if made.failures:
+        print(summary_of_failures(made.failures), file=sys.stderr)
+    count, size = made.embeddings.shape
+    print(f"{count} embeddings of size {size} in {arguments.to}")
+
+
+def _export(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    _expect_no_settings(overrides)
+    model = load_model(arguments.run, imports=arguments.imports)
+    difference = export(model, arguments.file)
+    shape = ", ".join(map(str, model.shape or ()))
+    print(
+        f"{arguments.file} takes images, uint8 [B, {shape}], to embeddings. Loaded again, its "
+        f"embeddings differ from those of the run by {difference:.1g} at most."
+    )
+
+
+def _expect_no_settings(overrides: list[str]) -> None:
+    if overrides:
+        raise SettingsError(f"command line: no settings are expected here, but got {overrides[0]}.")
+
+
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    comparison = load(arguments.config, overrides, arguments.variant, arguments.imports)
+    given = (arguments.config, overrides, arguments.variant, arguments.imports)
     if arguments.dry_run:
         if distributed.rank() == 0:
             # The settings first: reading the data may take long, or fail.
-            print(describe(comparison), end="", flush=True)
-            splits = read_data(comparison)
-            found = {"splits": splits.counts(), "overlaps": overlaps(splits)}
-            print(yaml.safe_dump(found, sort_keys=False), end="")
+            print(describe(load(*given, root=NOT_GIVEN)), end="", flush=True)
+            _check(load(*given))
         return
+    comparison = load(*given)
     try:
         compare(comparison)
     except FailedRunsError:
-        _show(comparison.folder)
+        _show(comparison.folder, arguments.config)
         raise
-    _show(comparison.folder)
+    _show(comparison.folder, arguments.config)
+
+
+def _check(comparison: Comparison) -> None:
+    """Say what there is, and what `compare` would refuse."""
+    splits = read_data(comparison)
+    found = {"splits": splits.counts(), "overlaps": overlaps(splits)}
+    print(yaml.safe_dump(found, sort_keys=False), end="", flush=True)
+    check(comparison, comparison.runs, splits)
+
+
+def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    settings = [*overrides, f"epochs={arguments.epochs}", "data.all_classes=true"]
+    given = load(arguments.config, settings, arguments.variant, arguments.imports)
+    folder = given.folder.with_name(f"{given.folder.name}_all_classes")
+    comparison = replace(given, folder=folder, runs=given.runs[:1])
+    if arguments.dry_run:
+        if distributed.rank() == 0:
+            print(describe(comparison), end="", flush=True)
+            _check(comparison)
+        return
+    compare(comparison)
+    if distributed.rank() == 0:
+        counts = read_counts(folder)["train"]
+        run = run_folder(folder, comparison.runs[0])
+        print(
+            f"Trained on {counts['images']:,} images of {counts['classes']:,} classes; nothing was "
+            f"tested. The weights are in {run}: load_model({str(run)!r})"
+        )
 
 
 def _report(arguments: argparse.Namespace, _: list[str]) -> None:
@@ -112,14 +213,14 @@ def _report(arguments: argparse.Namespace, _: list[str]) -> None:
     elif len(arguments.folders) > 1:
         print(report_folds(arguments.folders))
     else:
-        _show(arguments.folders[0])
+        _show(arguments.folders[0], "CONFIG")
 
 
-def _show(folder: Path) -> None:
+def _show(folder: Path, config: str) -> None:
     if distributed.rank() == 0:
         with writing.writable(folder):
             print(report(folder))
-        print(f"Results in {folder}")
+        print(f"Results in {folder}\n\n{conclusion(folder, config)}")
 
 
 if __name__ == "__main__":

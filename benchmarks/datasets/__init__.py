@@ -11,6 +11,7 @@ from benchmarks.datasets.image_folder import ImageFolder
 from benchmarks.datasets.in_shop import InShop
 from benchmarks.datasets.omniglot import Omniglot
 from benchmarks.datasets.pml_sets import CUB, Cars196, StanfordOnlineProducts
+from benchmarks.datasets.squares import Inverted, Squares
 from benchmarks.datasets.transforms import Normalize, RandomAffine, RandomFlip
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "ImageFiles",
     "ImageFolder",
     "InShop",
+    "Inverted",
     "Normalize",
     "Omniglot",
     "RandomAffine",
     "RandomFlip",
     "RandomResizedCrop",
+    "Squares",
     "StanfordOnlineProducts",
 ]

@@ -15,6 +15,7 @@ from torch import Tensor
 from benchmarks.datasets.class_splits import split_classes
 from benchmarks.datasets.file_tree import FileTree, find_tree
 from benchmarks.datasets.image_classes import ImageClasses, check_split
+from benchmarks.datasets.squares import Squares
 
 VENDORS = ("twemoji", "openmoji", "noto", "fluentui")
 # The Unicode groups and how many clean classes each has; flags are left out, for Fluent has hardly
@@ -83,6 +84,11 @@ class Emoji(ImageClasses):
         labels = torch.arange(len(kept)).repeat_interleave(len(VENDORS))
         names = [classes[i] for i in kept]
         super().__init__(images[kept].flatten(0, 1) / 255, labels, names, transform)
+
+    @staticmethod
+    def preparation(size: int = 32) -> list[Callable[[Any], Any]]:
+        """Return how a drawing is read, see ImageClasses."""
+        return [Squares(size)]
 
 
 def _check_counts(classes: Sequence[str], root: str | Path, partial: bool) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.ft2font import FT2Font
@@ -12,6 +13,7 @@ from benchmarks.datasets.class_splits import split_classes
 from benchmarks.datasets.file_tree import FileTree
 from benchmarks.datasets.glyphs import SIZE, distort, draw_outlines, spread_evenly
 from benchmarks.datasets.image_classes import ImageClasses, check_split
+from benchmarks.datasets.squares import Inverted, Squares
 
 SUFFIXES = (".ttf", ".otf")
 CHINESE = range(0x4E00, 0xA000)  # the block "CJK Unified Ideographs"
@@ -78,6 +80,11 @@ class FontGlyphs(ImageClasses):
         images = cached("font_glyphs", key, lambda: _draw(letters, fonts, draws, seed))
         labels = torch.arange(len(letters)).repeat_interleave(images.shape[1])
         super().__init__(images.flatten(0, 1)[:, None] / 255, labels, letters, transform)
+
+    @staticmethod
+    def preparation() -> list[Callable[[Any], Any]]:
+        """Return how a picture of dark ink on light paper is read, see ImageClasses."""
+        return [Squares(SIZE, grey=True), Inverted()]
 
 
 def _find_fonts(root: Path) -> tuple[list[Path], str]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.datasets.image_classes import ImageClasses, check_split
+from benchmarks.datasets.squares import Inverted, Squares
 
 # Letters that all twelve fonts share and that have no decomposition; of lookalikes and of upper
 # and lower case that differ in size alone, the first is kept.
@@ -81,6 +83,11 @@ class Glyphs(ImageClasses):
         images = _draw_alphabet(seed)[[_ALPHABET.index(letter) for letter in letters]]
         labels = torch.arange(len(letters)).repeat_interleave(images.shape[1])
         super().__init__(images.flatten(0, 1)[:, None] / 255, labels, letters, transform)
+
+    @staticmethod
+    def preparation() -> list[Callable[[Any], Any]]:
+        """Return how a picture of dark ink on light paper is read, see ImageClasses."""
+        return [Squares(SIZE, grey=True), Inverted()]
 
 
 def _letters(split: str, test_scripts: Sequence[str]) -> str:

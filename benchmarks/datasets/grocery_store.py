@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from benchmarks.datasets.cache import cached
 from benchmarks.datasets.class_splits import split_classes
 from benchmarks.datasets.file_tree import FileTree, find_tree
 from benchmarks.datasets.image_classes import ImageClasses, check_split
+from benchmarks.datasets.squares import Squares
 
 PARTS = ("train", "val", "test")  # the repository's own split, of images
 IMAGES, CLASSES = 5421, 81
@@ -85,6 +87,11 @@ class GroceryStore(ImageClasses):
         labels = torch.arange(len(names)).repeat_interleave(counts[of_split])
         rows = of_split.repeat_interleave(counts)
         super().__init__(images[rows] / 255, labels, names, transform)
+
+    @staticmethod
+    def preparation(size: int = 64) -> list[Callable[[Any], Any]]:
+        """Return how a photograph is read, see ImageClasses."""
+        return [Squares(size)]
 
 
 @lru_cache(maxsize=1)

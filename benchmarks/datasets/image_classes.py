@@ -62,6 +62,19 @@ class ImageClasses(Dataset[tuple[Tensor, int]]):
         self.class_names = tuple(class_names)
         self.transform = transform
 
+    @staticmethod
+    def preparation() -> list[Callable[[Any], Any]] | None:
+        """Return the steps from a list of any pictures to images as this dataset reads them.
+
+        They let a trained network embed pictures from elsewhere. The first step makes a batch [B,
+        C, H, W] in [0, 1], the others change it. Where there are none, the first of the transforms
+        of evaluation is given the pictures. Keywords are those of the constructor that matter.
+
+        Returns:
+            The steps, or None if nobody knows them: the network then takes tensors alone.
+        """
+        return None
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -67,8 +67,7 @@ def read_picture(
         with Image.open(given, formats=FORMATS) as picture:
             _scale_transparent_grey(picture)
             picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            return _without_alpha(_in_eight_bits(upright, picture)).convert(mode)
+            return upright(picture).convert(mode)
     # What Pillow's decoders raise on broken files is not documented; SyntaxError, ValueError and
     # struct.error have been seen.
     except Exception as error:
@@ -76,6 +75,16 @@ def read_picture(
         raise OSError(
             f"{path} cannot be read as an image: {reason}. {advice or f'{remedy}, or remove it.'}"
         ) from error
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Return a picture as its camera was held, in RGB, see read_picture.
+
+    Raises:
+        ValueError: if its brightness has no known white.
+    """
+    turned = ImageOps.exif_transpose(picture)
+    return _without_alpha(_in_eight_bits(turned, picture))
 
 
 def pixels(picture: Image.Image) -> Tensor:

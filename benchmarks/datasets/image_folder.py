@@ -4,14 +4,15 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from benchmarks.datasets.class_splits import Classes, split_classes
 from benchmarks.datasets.image_classes import ImageClasses, check_split
-from benchmarks.datasets.image_files import pixels, read_picture
+from benchmarks.datasets.image_files import read_picture
+from benchmarks.datasets.squares import Squares
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 NO_IMAGES = {"desktop.ini", "thumbs.db"}  # what systems leave in folders, beside hidden files
@@ -71,6 +72,11 @@ class ImageFolder(ImageClasses):
         )
         super().__init__(torch.stack(images), labels, names, transform)
 
+    @staticmethod
+    def preparation(size: int = 64, grey: bool = False) -> list[Callable[[Any], Any]]:
+        """Return how a picture is read, see ImageClasses."""
+        return [Squares(size, grey)]
+
 
 def _find_images(root: Path) -> dict[str, list[Path]]:
     layout = f"Images are expected in {root}/<class>/, as {', '.join(sorted(SUFFIXES))}"
@@ -79,7 +85,7 @@ def _find_images(root: Path) -> dict[str, list[Path]]:
     shown = sorted(path for path in root.iterdir() if not path.name.startswith("."))
     there = {path.name: sorted(path.rglob("*")) for path in shown if path.is_dir()}
     found = {
-        name: [path for path in paths if _is_meant(path, root / name)]
+        name: [path for path in paths if is_meant(path, root / name)]
         for name, paths in there.items()
     }
     if not found:
@@ -127,8 +133,11 @@ def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _is_meant(path: Path, folder: Path) -> bool:
-    """Tell files, and links to no file, which fail when they are read, from what else there is."""
+def is_meant(path: Path, folder: Path) -> bool:
+    """Tell whether somebody put a file into a folder, and no system did.
+
+    A link to no file is one, too: it fails when it is read.
+    """
     is_file = path.is_file() or (path.is_symlink() and not path.is_dir())
     return is_file and not _is_hidden(path, folder) and path.name.lower() not in NO_IMAGES
 
@@ -144,13 +153,14 @@ def _some_of(paths: Iterable[Path], root: Path) -> str:
 
 def _read_all(files: Sequence[Path], size: int, grey: bool) -> list[Tensor]:
     images, failures = [], []
+    squares = Squares(size, grey)
     for file in files:
         try:
             picture = read_picture(file, "L" if grey else "RGB")
         except OSError as error:
             failures.append(error)
         else:
-            images.append(pixels(ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)))
+            images += squares([picture])
     if failures:
         reasons = [str(error) for error in failures[:MOST_NAMES]]
         more = len(failures) - len(reasons)

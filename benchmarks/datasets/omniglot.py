@@ -4,15 +4,18 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.datasets.cache import cached
 from benchmarks.datasets.file_tree import FileTree
 from benchmarks.datasets.image_classes import ImageClasses, check_split
-from benchmarks.datasets.image_files import pixels
+from benchmarks.datasets.squares import Inverted, Squares
+from benchmarks.datasets.transforms import Normalize
 
 # The parts that train and test each subset, and the number of characters in each part.
 SUBSETS = {
@@ -88,6 +91,11 @@ class Omniglot(ImageClasses):
         labels = torch.arange(len(characters)).repeat_interleave(DRAWINGS)
         super().__init__((part.ink(characters) - 0.08) / 0.25, labels, characters, transform)
 
+    @staticmethod
+    def preparation() -> list[Callable[[Any], Any]]:
+        """Return how a picture of dark ink on light paper is read, see ImageClasses."""
+        return [_reduced, Inverted(), Normalize([0.08], [0.25])]
+
 
 class _Part:
     """A zip archive, or folder, with files `<name>/<alphabet>/<character>/<drawing>.png`.
@@ -133,8 +141,14 @@ class _Part:
                     f"pixels but got {picture.size[0]} x {picture.size[1]}. Get it again from "
                     f"{SOURCE}."
                 )
-            row[0] = 1 - F.interpolate(pixels(picture)[None], SIZE, mode="area")[0, 0]
+            row[:] = 1 - _reduced([picture])[0]
         return ink
+
+
+def _reduced(pictures: Sequence[Image.Image]) -> Tensor:
+    """Return the brightness of pictures, the square in their middle, [B, 1, SIZE, SIZE]."""
+    squares = [Squares(min(picture.size), grey=True)([picture]) for picture in pictures]
+    return torch.cat([F.interpolate(square, SIZE, mode="area") for square in squares])
 
 
 def _alphabet(character: str) -> str:

@@ -73,6 +73,11 @@ class StandardSet(ImageClasses):
         super().__init__(ImageFiles(paths), labels, names, transform)
 
     @staticmethod
+    def preparation() -> list[Callable[[Any], Any]]:
+        """Return no steps: transforms are given the pictures, see ImageClasses."""
+        return []
+
+    @staticmethod
     def listed(root: Path, part: str, download: bool) -> Mapping[str, list[Path]]:
         """Return the files of each class of a part, in the order of the published numbers.
 

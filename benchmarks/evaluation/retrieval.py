@@ -1,6 +1,6 @@
 """How well images of unseen classes retrieve each other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import (
     nan_accuracy,
     try_getting_not_lone_labels,
 )
+from pytorch_metric_learning.utils.inference import FaissKNN
 from pytorch_metric_learning.utils.logging_presets import HookContainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
@@ -24,6 +25,17 @@ from benchmarks.evaluation.metrics import MAIN_METRIC
 
 GALLERY = "gallery"
 CPU = torch.device("cpu")
+
+
+class RememberingKNN(FaissKNN):
+    """PML's search for neighbours, which keeps what it found last as `neighbours`, [N, K]."""
+
+    neighbours: Tensor
+
+    def __call__(self, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        """Distances and places of the nearest neighbours, both [N, K]."""
+        distances, self.neighbours = super().__call__(*arguments, **options)
+        return distances, self.neighbours
 
 
 class RetrievalAccuracy(AccuracyCalculator):
@@ -48,7 +60,9 @@ class RetrievalAccuracy(AccuracyCalculator):
         # PML finds metrics by the prefix "calculate_".
         vars(self).update({f"calculate_{name}": recall for name, recall in recalls.items()})
         self.metrics = ("precision_at_1", *recalls, "r_precision", MAIN_METRIC)
-        super().__init__(include=self.metrics, k="max_bin_count", device=CPU)
+        super().__init__(
+            include=self.metrics, k="max_bin_count", device=CPU, knn_func=RememberingKNN()
+        )
 
     def requires_knn(self) -> list[str]:
         """Return the names of the metrics that need neighbours."""
@@ -138,8 +152,13 @@ def evaluate(
     workers: int,
     hooks: HookContainer | None,
     gallery: ImageClasses | None = None,
+    on_neighbours: Callable[[Tensor], None] | None = None,
 ) -> dict[str, float]:
-    """Return the metrics of a split: its images retrieve those of the gallery, or each other."""
+    """Return the metrics of a split: its images retrieve those of the gallery, or each other.
+
+    `on_neighbours` is called with the places of what each image retrieves, the nearest first, by
+    the process that looks them up.
+    """
     device = next((p.device for m in models.values() for p in m.parameters()), CPU)
     calculator = RetrievalAccuracy(recall_at)
     tester = SharingTester(
@@ -152,6 +171,8 @@ def evaluate(
     datasets = {split: images} | ({} if gallery is None else {GALLERY: gallery})
     searched = [(split, [split if gallery is None else GALLERY])]
     tester.test(datasets, epoch, models["trunk"], models.get("embedder"), searched)
+    if on_neighbours is not None and distributed.rank() == 0:
+        on_neighbours(calculator.knn_func.neighbours)
     accuracies = tester.all_accuracies[split]
     return distributed.from_rank_0(
         lambda: {name: accuracies[f"{name}_level0"] for name in calculator.metrics}

@@ -3,6 +3,7 @@
 import importlib
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 # Options of timm that name files or addresses of weights, which it reads with pickle.
@@ -78,11 +79,61 @@ class TorchvisionTrunk(nn.Module):
         return self.network(images)
 
 
+def without_weights(described: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a network that starts from random weights, to be replaced.
+
+    Nothing is then downloaded. What torchvision changes in GoogLeNet and Inception because of the
+    weights stays changed.
+
+    Example:
+        >>> without_weights({"TimmTrunk": {"name": "resnet18"}})
+        {'TimmTrunk': {'name': 'resnet18', 'pretrained': False}}
+    """
+    ((name, given),) = described.items()
+    given = given or {}
+    if name.endswith("TimmTrunk"):
+        return {name: given | {"pretrained": False}}
+    if not name.endswith("TorchvisionTrunk") or given.get("weights", "DEFAULT") is None:
+        return described
+    changed = {
+        "googlenet": {"transform_input": True, "aux_logits": False, "init_weights": False},
+        "inception_v3": {"transform_input": True, "init_weights": False},
+    }
+    return {name: changed.get(given["name"], {}) | given | {"weights": None}}
+
+
 def _imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
     # torchvision raises a RuntimeError beside a torch that it was not built for.
     except (ImportError, RuntimeError) as error:
         raise ImportError(
-            f"{name} cannot be used: {error}. The extra `vision` brings it."
+            f"{name} cannot be used beside torch {torch.__version__}: {_brief(error)}. "
+            f"{_remedy(error)}"
         ) from error
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+
+
+def _remedy(error: Exception) -> str:
+    """Say what to install. timm imports torchvision, so that its errors may be that one's."""
+    torchvision = f"torchvision=={torchvision_for(torch.__version__)}"
+    if isinstance(error, ModuleNotFoundError) and error.name in ("timm", "torchvision"):
+        return f"Install both: pip install timm '{torchvision}'"
+    return (
+        "Install the torchvision that was built for this torch, from where torch itself was "
+        f"installed: pip install '{torchvision}'"
+    )
+
+
+def torchvision_for(torch_version: str) -> str:
+    """Return the versions of torchvision that are built for a version of torch.
+
+    Example:
+        >>> torchvision_for("2.2.0"), torchvision_for("2.13.0+cpu")
+        ('0.17.*', '0.28.*')
+    """
+    minor = int(torch_version.split(".")[1])
+    return f"0.{minor + 15}.*"

@@ -10,7 +10,7 @@ import yaml
 
 from benchmarks.errors import SettingsError
 from benchmarks.evaluation.metrics import MAIN_METRIC
-from benchmarks.reporting import pictures, plots
+from benchmarks.reporting import pictures, plots, retrieved
 from benchmarks.reporting.names import in_words, title
 from benchmarks.reporting.summary import final_rows, note, over_folds, summarize
 from benchmarks.results import reading, writing
@@ -42,8 +42,9 @@ def report(folder: Path) -> str:
     writing.write_table(summary, folder / "summary.csv")
     curves = plots.draw(history, summary, folder)
     views = pictures.draw(runs, reading.read_comparison(folder), folder)
+    examples = retrieved.draw(summary["variant"], folder)
     explained = note(summary, history, reading.read_overlaps(folder)) + _failures(folder)
-    page = _page(folder, summary, explained, curves, views)
+    page = _page(folder, summary, explained, curves, examples, views)
     writing.write_text(page, folder / "summary.md")
     screen = figures(summary, [MAIN_METRIC, "precision_at_1"], with_seconds=True)
     return f"{screen.to_string(index=False)}\n\n{explained}"
@@ -85,6 +86,7 @@ def _page(
     summary: pd.DataFrame,
     explained: str,
     curves: list[Path],
+    examples: list[Path],
     views: list[Path],
 ) -> str:
     versions = reading.read_versions(folder)
@@ -106,6 +108,8 @@ def _page(
             *shown([path.name for path in curves]),
             *(f"Made with {line}." for line in made_with),
             "",
+            *(["## What is retrieved", "", retrieved.CAPTION, ""] if examples else []),
+            *(f"![{in_words(path.stem)}]({path.name})\n" for path in examples),
             "## Settings of all variants",
             "",
             f"```yaml\n{yaml.safe_dump(common)}```",

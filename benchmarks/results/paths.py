@@ -4,8 +4,9 @@
 <folder>/splits.yaml            how many classes and images each split has, and what they share
 <folder>/summary.csv, .md       and results.csv and pictures
 <folder>/<variant>/seed_<n>/    settings.yaml, versions.yaml, logs/; once the run is finished
-                                best.pt, view.pt and metrics.csv; until then checkpoint.pt, and
-                                where it failed error.txt
+                                best.pt, view.pt, hits.pt and metrics.csv; until then
+                                checkpoint.pt, and where it failed error.txt
+<folder>/<variant>/examples.pt  what pictures of its retrieval are made of
 """
 
 import re
@@ -21,6 +22,8 @@ METRICS = "metrics.csv"
 CHECKPOINT = "checkpoint.pt"
 MODELS = "best.pt"
 VIEW = "view.pt"
+HITS = "hits.pt"
+EXAMPLES = "examples.pt"
 LOGS = "logs"
 FAILURE = "error.txt"
 LOCK = ".lock"

@@ -22,7 +22,7 @@ from benchmarks.datasets import ImageClasses
 from benchmarks.errors import SettingsError, nearest
 from benchmarks.settings import objects
 from benchmarks.settings.merging import Tree
-from benchmarks.settings.schema import File, Run
+from benchmarks.settings.schema import File, Run, structured
 
 LEARNING = ("trunk", "embedder", "metric_loss", "augmenter")
 # Where objects stand, and what of.
@@ -86,7 +86,7 @@ def check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
 def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> None:
     try:
         with told(prefix):
-            settings = OmegaConf.merge(OmegaConf.structured(schema), tree)
+            settings = OmegaConf.merge(structured(schema), tree)
     except ConfigKeyError as error:
         known = [setting.name for setting in fields(error.object_type or schema)]
         meant = nearest(str(error.key), known)
@@ -117,7 +117,7 @@ def _misplaced(schema: type, tree: Tree, above: tuple[str, ...]) -> Iterator[tup
 def _is_misplaced(schema: type, place: tuple[str, ...], value: Any) -> bool:
     tree = reduce(lambda inner, name: {name: inner}, reversed(place), value)
     try:
-        OmegaConf.merge(OmegaConf.structured(schema), tree)
+        OmegaConf.merge(structured(schema), tree)
     except (TypeError, OmegaConfBaseException) as error:
         return not getattr(error, "full_key", None)
     return False
@@ -183,8 +183,10 @@ def check_run(run: Run, source: str) -> None:
     """Raise a SettingsError if settings of a run are out of range, or contradict each other."""
     if run.epochs and run.loss is None:
         raise SettingsError(f"{source}: variants.{run.variant}.loss is needed to train epochs.")
-    if run.data.val is None and run.data.test is None:
-        raise SettingsError(f"{source}: data: one of val and test is needed.")
+    if run.data.val is None and run.data.test is None and not run.data.all_classes:
+        raise SettingsError(
+            f"{source}: data: one of val and test is needed; the command `train` needs none."
+        )
     if run.data.gallery is not None and run.data.test is None:
         raise SettingsError(f"{source}: data.gallery: test is needed, to retrieve from it.")
     try:

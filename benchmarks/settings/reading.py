@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 
 from benchmarks.errors import SettingsError, nearest
 from benchmarks.processes import cores
@@ -19,7 +19,7 @@ from benchmarks.settings.checking import (
 )
 from benchmarks.settings.files import COMMAND_LINE, changed, parse, read
 from benchmarks.settings.merging import Tree, merge
-from benchmarks.settings.schema import File, Run
+from benchmarks.settings.schema import File, Run, structured
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ def load(
     overrides: Sequence[str] = (),
     variant: str | None = None,
     imports: Collection[str] = (),
+    root: str | None = None,
 ) -> Comparison:
     """Read and check a settings file.
 
@@ -56,6 +57,7 @@ def load(
         overrides: `a.b=c`, each of which sets what `a: {b: c}` in the file would.
         variant: the only one wanted; default all of them.
         imports: packages whose classes and functions the file may name, beside the libraries'.
+        root: stands for `data.root` where that is not given, so that settings can be shown.
 
     Raises:
         SettingsError: if the file cannot be read, or a key, a class, a keyword or a value is
@@ -63,6 +65,8 @@ def load(
             that are right.
     """
     tree = changed(read(Path(path), imports), parse(overrides, imports), COMMAND_LINE)
+    if root is not None and tree.get("data", {}).get("root") == MISSING:
+        tree = merge(tree, {"data": {"root": root}})
     with told(f"{path}: "):
         return _comparison(tree, Path(path), variant, imports)
 
@@ -70,7 +74,7 @@ def load(
 def _comparison(
     tree: Tree, path: Path, variant: str | None, imports: Collection[str]
 ) -> Comparison:
-    file = OmegaConf.merge(OmegaConf.structured(File), {"name": path.stem}, tree)
+    file = OmegaConf.merge(structured(File), {"name": path.stem}, tree)
     check_comparison(file, str(path))
     if variant is not None and variant not in file.variants:
         known = nearest(variant, file.variants)
@@ -117,7 +121,7 @@ def _run(tree: Tree, variant: str, source: str, imports: Collection[str]) -> Run
             f"{source}: {key} is not given: set it in the file, or add {key}=VALUE to the command."
         )
     with told(f"{source}: "):
-        settings = OmegaConf.merge(OmegaConf.structured(Run), tree)
+        settings = OmegaConf.merge(structured(Run), tree)
         # Again: an object may be hidden in an interpolation, which is resolved from here on.
         resolved = OmegaConf.to_container(settings, resolve=True)
         check_objects(resolved, f"{source}: variants.{variant}.", imports)

@@ -6,9 +6,10 @@ losses, datasets and the like are objects, `ClassName: {keyword: value}` (see ob
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 
 class Half(Enum):
@@ -33,7 +34,8 @@ class Data:
     The classes of `val` choose the epoch: without it, the last one is taken. The classes of `test`
     are looked at once, at the end; without it, never. Test images retrieve those of `gallery`, or
     where there is none each other. `workers` processes read batches ahead. Splits share neither
-    classes nor images, unless `allow_overlap` says that it is meant.
+    classes nor images, unless `allow_overlap` says that it is meant. With `all_classes` the
+    classes of all splits train, and nothing validates or tests: the command `train` sets it.
     """
 
     train: dict[str, Any] = MISSING
@@ -44,6 +46,7 @@ class Data:
     workers: int = 0
     fold: int = 0
     allow_overlap: bool = False
+    all_classes: bool = False
 
 
 @dataclass
@@ -145,6 +148,16 @@ class File(Run):
     parallel_runs: int | None = None
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     variants: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+
+
+@cache
+def structured(schema: type) -> DictConfig:
+    """Return the settings of a schema by default, to be merged with what a file says.
+
+    Made once, as it takes most of the time of reading a file; merging copies them.
+    """
+    settings: DictConfig = OmegaConf.structured(schema)
+    return settings
 
 
 def dump(run: Run) -> str:

@@ -86,7 +86,8 @@ def proxy_synthesis_step(contender: str, loss: str, size: Size) -> Step:
 def expansion_steps(loss: str, size: Size, num_expansions: int) -> dict[str, Step]:
     """Return ours with SEE on all rows, and the bare loss on B and on B K rows, these constant."""
     see = SphericalEmbeddingExpansion(num_expansions, fraction=1.0)
-    ours = build(loss, size.classes, size, embedding_regularizer=SynthesisRegularizer(see))
+    term = {"embedding_regularizer": SynthesisRegularizer(see), "embedding_reg_weight": 1.0}
+    ours = build(loss, size.classes, size, **term)
     rows = batch(size.rows, size, size.classes)
     more, labels = batch(size.rows * num_expansions, size, size.classes)
     bare = build(loss, size.classes, size)

@@ -8,6 +8,7 @@ from torch import nn
 
 from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
+from benchmarks.datasets.joining import joined
 from benchmarks.errors import SettingsError
 from benchmarks.seeding import MODELS, derived_seed, seed_all
 from benchmarks.settings.objects import build
@@ -42,12 +43,19 @@ class Splits:
 
 def load_splits(data: Data) -> Splits:
     """Read the datasets of the settings."""
-    return Splits(
+    splits = Splits(
         build(data.train, "data.train"),
         build(data.val, "data.val"),
         build(data.test, "data.test"),
         build(data.gallery, "data.gallery"),
     )
+    if not data.all_classes:
+        return splits
+    there = [images for images in vars(splits).values() if images is not None]
+    try:
+        return Splits(joined(there), None, None)
+    except ValueError as error:
+        raise SettingsError(f"data: {error}") from error
 
 
 class Parts:

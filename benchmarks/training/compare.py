@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -25,6 +25,7 @@ from benchmarks.settings.reading import Comparison
 from benchmarks.settings.schema import Run
 from benchmarks.training import split_checks
 from benchmarks.training.assembly import Parts, Splits, load_splits
+from benchmarks.training.examples import save_examples
 from benchmarks.training.run import execute
 from benchmarks.training.split_checks import overlaps
 
@@ -50,7 +51,8 @@ def compare(comparison: Comparison) -> None:
     with writing.writable(comparison.folder), ExitStack() as held:
         claimed = locks.claimed(comparison.folder, {run.variant: None for run in runs})
         distributed.from_rank_0(lambda: held.enter_context(claimed))
-        if distributed.rank() == 0:
+        # What trains on all classes has no figures to compare.
+        if distributed.rank() == 0 and not comparison.variants[0].data.all_classes:
             writing.write_comparison(comparison.folder, comparison.baselines)
         if splits is not None:
             if distributed.rank() == 0:
@@ -58,7 +60,13 @@ def compare(comparison: Comparison) -> None:
             execute_all = (
                 _execute_side_by_side if distributed.world_size() == 1 else _execute_in_turn
             )
-            execute_all(runs, splits, comparison)
+            try:
+                execute_all(runs, splits, comparison)
+            except FailedRunsError:
+                save_examples(comparison.folder, comparison.baselines, splits)
+                raise
+            if distributed.rank() == 0:
+                save_examples(comparison.folder, comparison.baselines, splits)
 
 
 def read_data(comparison: Comparison) -> Splits:
@@ -101,15 +109,24 @@ def _unfinished(comparison: Comparison) -> list[Run]:
 
 
 def _checked_splits(runs: list[Run], comparison: Comparison) -> Splits:
-    """Read the datasets, and build each variant once to see that all of them can be built."""
     splits = read_data(comparison)
+    check(comparison, runs, splits)
+    return splits
+
+
+def check(comparison: Comparison, runs: Sequence[Run], splits: Splits) -> None:
+    """Build each variant once to see that all of them can be built.
+
+    Raises:
+        SettingsError: if one cannot, or the results folder holds a run with other settings.
+    """
+    changes.check_settings(comparison.folder, comparison.variants)
     for run in {run.variant: run for run in runs}.values():
         try:
             Parts(run, splits)
         except SettingsError as error:
             where = f"{comparison.source}: variant {run.variant}"
             raise SettingsError(f"{where}: {error}") from error
-    return splits
 
 
 def _execute_in_turn(runs: list[Run], splits: Splits, comparison: Comparison) -> None:

@@ -8,15 +8,17 @@ import copy
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import faiss
 import pandas as pd
 import torch
+from torch import Tensor
 
 from benchmarks import distributed, files
+from benchmarks.evaluation.hits import save_hits
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import evaluate
 from benchmarks.results import paths, reading, writing
@@ -26,6 +28,7 @@ from benchmarks.training.assembly import Parts, Splits
 from benchmarks.training.data_parallel import take_buffers_of_rank_0
 from benchmarks.training.estimates import estimate
 from benchmarks.training.hooks import RecordingHooks
+from benchmarks.training.proxy_check import expect_moving_proxies
 from benchmarks.training.views import save_view
 
 Row = dict[str, Any]
@@ -39,7 +42,8 @@ def execute(
     Arguments:
         run: the settings.
         splits: the datasets.
-        folder: for settings.yaml, versions.yaml, metrics.csv, best.pt, view.pt and logs/.
+        folder: for settings.yaml, versions.yaml, metrics.csv, best.pt, view.pt, hits.pt and
+            logs/.
         on_epoch: called with the number of each finished epoch, those of before a stop included.
 
     Returns:
@@ -89,9 +93,12 @@ class _Progress:
     def train_an_epoch(self) -> None:
         """Train, look at the validation classes where it is time, and save a checkpoint."""
         run, epoch = self.run, self.epoch + 1
-        self.parts.training.start(epoch)
-        self.trainer.dataset = self.parts.training.images
-        self.trainer.train(start_epoch=epoch, num_epochs=epoch)
+        training = self.parts.training
+        training.start(epoch)
+        self.trainer.dataset = training.images
+        loss = self.parts.losses["metric_loss"]
+        with expect_moving_proxies(loss) if epoch == 1 else nullcontext():
+            self.trainer.train(start_epoch=epoch, num_epochs=epoch)
         take_buffers_of_rank_0(self.parts.models.values())
         estimate(self.parts)
         self.epoch = epoch
@@ -140,11 +147,24 @@ class _Progress:
         images, gallery = {"val": (parts.val, None), "test": (parts.test, parts.gallery)}[split]
         recall_at, workers = self.run.recall_at, self.run.data.workers
         metrics = evaluate(
-            parts.models, split, images, epoch, recall_at, workers, self.hooks, gallery
+            parts.models,
+            split,
+            images,
+            epoch,
+            recall_at,
+            workers,
+            self.hooks,
+            gallery,
+            self._save_hits if split == "test" else None,
         )
         row = {"variant": self.run.variant, "seed": self.run.seed, "split": split, "epoch": epoch}
         self.history.append(row | metrics | {"seconds": round(self._elapsed(), 1)})
         return metrics
+
+    def _save_hits(self, neighbours: Tensor) -> None:
+        gallery = self.parts.gallery
+        gallery_labels = None if gallery is None else gallery.labels
+        save_hits(neighbours, self.parts.test.labels, gallery_labels, self.folder / paths.HITS)
 
     def _elapsed(self) -> float:
         return self.seconds + time.perf_counter() - self.started

@@ -60,6 +60,9 @@ class BaseAugmenter(ModuleWithRecords):
     #: Whether it learns from the whole training set, by :meth:`estimate` after some of the epochs.
     requires_estimate: bool = False
 
+    #: The `embedding_reg_weight` of the paper, of a method whose term has a weight there.
+    published_weight: float | None = None
+
     #: The attributes that belong to the memory beside the buffers: integers, or lists of integers
     #: of a fixed length. They are part of the `state_dict`.
     counters: tuple[str, ...] = ()

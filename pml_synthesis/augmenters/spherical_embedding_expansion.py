@@ -55,6 +55,8 @@ class SphericalEmbeddingExpansion(BaseAugmenter):
         (torch.Size([24, 16]), 0)
     """
 
+    published_weight = 0.2
+
     def __init__(
         self,
         num_expansions: int = 8,

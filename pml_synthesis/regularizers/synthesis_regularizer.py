@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -31,7 +32,8 @@ class SynthesisRegularizer(BaseRegularizer):
     scalar), and shows up as `embedding_reg_loss`. A synthetic embedding inherits the mined weight
     and the class weight of its source; where it has a weight of its own, a mean over embeddings is
     divided by the sum of the weights. In eval mode, and where nothing is synthesised, the term is
-    0.
+    0. A warning tells where the weight is PML's default, the integer 1, and that of the method's
+    paper another one; 1.0 says that it is meant.
 
     With a pair loss, synthetic embeddings of the role "all" are compared with one another, and
     those of the role "candidate" with real anchors; mined tuples, which name real pairs, do not
@@ -81,6 +83,7 @@ class SynthesisRegularizer(BaseRegularizer):
         """
         if not self.training:
             return LossCall(loss, None, indices_tuple)
+        _warn_of_default_weight(loss, self.augmenter)
         binding = find_binding(loss)
         proxies = None if binding is None else binding.proxies(loss)
         return LossCall(loss, RealBatch.of(embeddings, labels, proxies), indices_tuple)
@@ -103,6 +106,20 @@ class SynthesisRegularizer(BaseRegularizer):
         inputs = LossInputs(x, call.batch.labels, call.indices_tuple)
         value = evaluation_of(call.loss, inputs).alone(batch) if len(batch) else nothing
         return value if batch.term is None else value + batch.term.reshape(()).to(value)
+
+
+def _warn_of_default_weight(loss: Module, augmenter: BaseAugmenter) -> None:
+    """Warn where the term has the weight that PML gives it when nobody does: the integer 1."""
+    weight: Any = loss.embedding_reg_weight
+    published = augmenter.published_weight
+    if published is not None and type(weight) is int and weight == 1:
+        name = type(augmenter).__name__
+        warnings.warn(
+            f"The term of {name} has the weight 1, PML's default, but {published} in its paper. "
+            f"Give {type(loss).__name__}(..., embedding_reg_weight={published}), or 1.0 if that is "
+            "meant.",
+            stacklevel=2,
+        )
 
 
 def _on_registration(module: Module, name: str, submodule: Module | None) -> None:

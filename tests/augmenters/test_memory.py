@@ -148,10 +148,10 @@ def test_a_full_memory_grows_no_more(make):
         return bytes_of_tensors(), len(pickle.dumps(augmenter))
 
     tensors, pickled = repeat(2)
-    tensors_later, pickled_later = repeat(20)
+    tensors_later, pickled_later = repeat(8)
     assert tensors_later == tensors
     # Integers that count take some bytes more; a list with an entry for each step takes hundreds.
-    assert pickled_later - pickled < 20 * FULL
+    assert pickled_later - pickled < 8 * FULL
 
 
 # ------------------------------------------------------------------------ several processes

@@ -1,6 +1,7 @@
 import copy
 import gc
 import pickle
+import warnings
 import weakref
 from dataclasses import replace
 
@@ -510,3 +511,36 @@ def test_called_outside_of_a_loss():
 def test_wrong_augmenter(augmenter):
     with pytest.raises(ValueError, match="`augmenter` to be an augmenter, but got"):
         SynthesisRegularizer(augmenter)
+
+
+# ---------------------------------------------------------------- the weight of the term
+
+
+def see_loss(augmenter=None, **options):
+    augmenter = augmenter or SphericalEmbeddingExpansion(num_expansions=2, seed=0)
+    regularizer = SynthesisRegularizer(augmenter)
+    return losses.ProxyAnchorLoss(3, 16, embedding_regularizer=regularizer, **options)
+
+
+BATCH = torch.ones(6, 16) + torch.eye(6, 16), torch.tensor([0, 0, 1, 1, 2, 2])
+
+
+def test_the_weight_that_nobody_gave_is_told():
+    loss = see_loss()
+    with pytest.warns(UserWarning, match="weight 1, PML's default, but 0.2 in its paper"):
+        loss(*BATCH)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        see_loss(embedding_reg_weight=0.2),
+        see_loss(embedding_reg_weight=1.0),
+        see_loss(ProxySynthesis(seed=0)),
+        see_loss().eval(),
+    ],
+)
+def test_a_weight_that_is_meant_is_not_told(loss):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(*BATCH)

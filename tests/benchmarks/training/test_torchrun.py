@@ -28,7 +28,7 @@ data:
   train: {few_glyphs.patterns: {split: train}}
   val: {few_glyphs.patterns: {split: val}}
   test: {few_glyphs.patterns: {split: test, num_classes: 3, count: 5}}
-  workers: 2
+  workers: 1
 model:
   trunk: {few_glyphs.DoubleTrunk: {width: 12}}
   embedder: {few_glyphs.double: {module: {LinearEmbedder: {in_features: 12}}}}
