@@ -1,4 +1,4 @@
-"""Makes the pictures of the sets in docs/runner.md: a line of images for each of some classes.
+"""Makes the pictures of the sets in docs/datasets.md: a line of images for each of some classes.
 
 python docs/pictures/make_contact_sheets.py DATA, where DATA holds the folders emoji, fonts, grocery
 and omniglot.

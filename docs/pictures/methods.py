@@ -24,7 +24,7 @@ from pml_synthesis import (
 # Okabe and Ito's colours, which colour-blind readers tell apart; what is synthetic is hollow, too.
 BLUE, GREEN, RED, PURPLE = "#0072B2", "#009E73", "#D55E00", "#CC79A7"
 ORANGE, SKY = "#E69F00", "#56B4E9"
-ROW, PROXY = {"marker": "o", "s": 70}, {"marker": "*", "s": 420}
+EMBEDDING, PROXY = {"marker": "o", "s": 70}, {"marker": "*", "s": 420}
 
 
 def on_circle(*degrees: float) -> torch.Tensor:
@@ -34,13 +34,13 @@ def on_circle(*degrees: float) -> torch.Tensor:
 
 
 def real(axes: Axes, points: torch.Tensor, color: str, shape: dict) -> None:
-    """Draw real rows or proxies."""
+    """Draw real embeddings or proxies."""
     x, y = points.reshape(-1, points.shape[-1]).T
     axes.scatter(x, y, color=color, edgecolor="black", linewidth=0.8, zorder=2, **shape)
 
 
 def synthetic(axes: Axes, points: torch.Tensor, color: str, shape: dict) -> None:
-    """Draw synthetic rows or proxies."""
+    """Draw synthetic embeddings or proxies."""
     x, y = points.reshape(-1, points.shape[-1]).T
     axes.scatter(x, y, facecolor="white", edgecolor=color, linewidth=2, zorder=3, **shape)
 
@@ -54,12 +54,12 @@ def proxy_synthesis(axes: Axes) -> None:
 
     axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="0.7", zorder=0))
     for label, color in enumerate([BLUE, GREEN]):
-        real(axes, embeddings[labels == label], color, ROW)
+        real(axes, embeddings[labels == label], color, EMBEDDING)
         real(axes, proxies[label], color, PROXY)
         write_name(axes, proxies[label], f"class {'ab'[label]}", color)
     mixes = "new class\n{0:.2f} a + {1:.2f} b", "new class\n{1:.2f} a + {0:.2f} b"
     for new, color in enumerate([RED, PURPLE]):
-        synthetic(axes, batch.embeddings[batch.labels == 2 + new], color, ROW)
+        synthetic(axes, batch.embeddings[batch.labels == 2 + new], color, EMBEDDING)
         synthetic(axes, batch.proxies[new], color, PROXY)
         mix = mixes[new].format(ps.mixing_weight, 1 - ps.mixing_weight)
         write_name(axes, batch.proxies[new], mix, color)
@@ -74,23 +74,23 @@ def write_name(axes: Axes, point: torch.Tensor, text: str, color: str) -> None:
 
 
 def spherical_embedding_expansion(axes: Axes) -> None:
-    """Draw a sphere from above a proxy: rows of its class, and what is synthesised of them."""
+    """Draw a sphere from above a proxy: embeddings of its class and synthetic ones."""
     embeddings = torch.tensor([[0.5, 0.0, 0.866], [-0.624, 0.36, 0.694]])
     proxy = torch.tensor([[0.0, 0.0, 1.0]])
     see = SphericalEmbeddingExpansion(num_expansions=2, fraction=1.0, seed=0)
     batch = see(embeddings, torch.tensor([0, 0]), proxy)
 
     real(axes, proxy[0, :2], BLUE, PROXY)
-    real(axes, embeddings[:, :2], BLUE, ROW)
-    for row, color in enumerate([RED, PURPLE]):
-        made = batch.embeddings[batch.source == row]
-        corners = torch.cat([embeddings[row : row + 1], made])[:, :2]
+    real(axes, embeddings[:, :2], BLUE, EMBEDDING)
+    for i, color in enumerate([RED, PURPLE]):
+        made = batch.embeddings[batch.source == i]
+        corners = torch.cat([embeddings[i : i + 1], made])[:, :2]
         radius = float(corners[0].norm())
         axes.add_patch(Circle((0, 0), radius, fill=False, color="0.7", zorder=0))
         axes.add_patch(Polygon(corners, fill=False, edgecolor=color, linestyle=":", zorder=1))
-        synthetic(axes, made[:, :2], color, ROW)
+        synthetic(axes, made[:, :2], color, EMBEDDING)
     axes.text(0.09, 0, "proxy", color=BLUE, va="center", fontsize=11)
-    axes.set(xlim=(-1.1, 1.1), ylim=(-0.8, 0.8), title="SEE: new rows around their proxy")
+    axes.set(xlim=(-1.1, 1.1), ylim=(-0.8, 0.8), title="SEE: new embeddings around a proxy")
 
 
 def mem_vir(axes: Axes) -> None:
@@ -106,11 +106,11 @@ def mem_vir(axes: Axes) -> None:
 
     axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="0.7", zorder=0))
     for label, color in enumerate([BLUE, GREEN]):
-        real(axes, embeddings[labels == label], color, ROW)
+        real(axes, embeddings[labels == label], color, EMBEDDING)
         real(axes, proxies[label], color, PROXY)
         write_name(axes, proxies[label], f"class {'ab'[label]}", color)
     for new, color in enumerate([RED, PURPLE, ORANGE, SKY]):
-        synthetic(axes, batch.embeddings[batch.labels == 2 + new], color, ROW)
+        synthetic(axes, batch.embeddings[batch.labels == 2 + new], color, EMBEDDING)
         synthetic(axes, batch.proxies[new], color, PROXY)
         steps_ago, label = 2 * (new // 2 + 1), "ab"[new % 2]
         write_name(axes, batch.proxies[new], f"{label}, {steps_ago} steps ago", color)
@@ -125,7 +125,7 @@ def embedding_mixup(axes: Axes) -> None:
 
     axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="0.7", zorder=0))
     for label, color in enumerate([BLUE, GREEN]):
-        real(axes, embeddings[labels == label], color, ROW)
+        real(axes, embeddings[labels == label], color, EMBEDDING)
         middle = embeddings[labels == label].mean(dim=0)
         write_name(axes, middle / middle.norm(), f"class {'ab'[label]}", color)
     for half in range(len(batch) // 2):
@@ -133,7 +133,7 @@ def embedding_mixup(axes: Axes) -> None:
         members = embeddings[[int(batch.source[half]), int(batch.partner[half])]]
         axes.plot(*members.T, color="0.8", linestyle=":", zorder=0)
         of_a = share if batch.labels[half] == 0 else 1 - share
-        synthetic(axes, point[None], PURPLE, ROW)
+        synthetic(axes, point[None], PURPLE, EMBEDDING)
         wedge = {"center": (0.8 * point).tolist(), "r": 0.07, "linewidth": 0, "zorder": 2}
         axes.add_patch(Wedge(theta1=90, theta2=90 + 360 * of_a, color=BLUE, **wedge))
         axes.add_patch(Wedge(theta1=90 + 360 * of_a, theta2=450, color=GREEN, **wedge))
@@ -172,8 +172,8 @@ def draw_negatives(
     groups = []
     for label, color in enumerate([BLUE, GREEN]):
         own, made = embeddings[labels == label], batch.embeddings[batch.labels == label]
-        real(axes, own[:, :2], color, ROW)
-        synthetic(axes, made[:, :2], color, ROW)
+        real(axes, own[:, :2], color, EMBEDDING)
+        synthetic(axes, made[:, :2], color, EMBEDDING)
         groups.append((own, torch.cat([own, made])))
     for (first, second), style in zip(zip(*groups, strict=True), (":", "-"), strict=True):
         nearest = torch.cdist(first, second)
@@ -195,8 +195,10 @@ def intraclass_adaptive_augmentation(axes: Axes) -> None:
 
     axes.add_patch(Circle((0, 0), 1, fill=False, color="0.7", zorder=0))
     for label, color in enumerate([BLUE, GREEN]):
-        real(axes, embeddings[labels == label, :2], color, ROW)
-        synthetic(axes, batch.embeddings[batch.labels == label, :2], [RED, PURPLE][label], ROW)
+        real(axes, embeddings[labels == label, :2], color, EMBEDDING)
+        synthetic(
+            axes, batch.embeddings[batch.labels == label, :2], [RED, PURPLE][label], EMBEDDING
+        )
     for source, copy in zip(embeddings[batch.source], batch.embeddings, strict=True):
         axes.plot(*torch.stack([source, copy])[:, :2].T, color="0.7", linewidth=1, zorder=1)
     axes.text(-0.45, -0.55, "class a", color=BLUE, ha="center", fontsize=12)
@@ -217,8 +219,8 @@ def densely_anchored_sampling(axes: Axes) -> None:
         axes.annotate(
             "", own[0].tolist(), own[1].tolist(), arrowprops={"arrowstyle": "<->", "color": color}
         )
-        synthetic(axes, made, color, ROW)
-        real(axes, own, color, ROW)
+        synthetic(axes, made, color, EMBEDDING)
+        real(axes, own, color, EMBEDDING)
         middle = own.mean(dim=0)
         write_name(axes, middle / middle.norm(), f"class {'ab'[label]}", color)
     axes.set(xlim=(-1.5, 1.5), ylim=(-0.05, 1.4), title="DAS: copies, scaled and shifted")

@@ -39,7 +39,7 @@ def split(root: Path, **options) -> dict[str, set[str]]:
 
 
 def test_a_users_own_folder_is_compared_by_editing_one_file(root, tmp_path, capsys):
-    # As docs/runner.md tells: copy the file, say where the images are, run.
+    # As docs/own_images.md tells: copy the file, say where the images are, run.
     text = CONFIG.read_text().replace("root: ???", f"root: {root}")
     config = tmp_path / "mine.yaml"
     config.write_text(text)
