@@ -96,8 +96,8 @@ def _paper() -> str:
 def _advice() -> str:
     advice = {
         "Proxy-NCA, or a softmax loss at a high scale | Proxy Synthesis": ["proxy_nca+ps"],
-        "norm-softmax at a low scale | Proxy Synthesis, without great hopes": ["norm_softmax+ps"],
-        "Proxy-Anchor | SEE, without great hopes": ["proxy_anchor+see"],
+        "norm-softmax at a low scale | Proxy Synthesis; expect little": ["norm_softmax+ps"],
+        "Proxy-Anchor | SEE; expect little": ["proxy_anchor+see"],
         "Proxy-Anchor | not Proxy Synthesis": ["proxy_anchor+ps"],
         "Proxy-NCA, norm-softmax | not SEE at the released weight": [
             "proxy_nca+see",
