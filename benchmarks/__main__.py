@@ -1,4 +1,5 @@
-"""The command line: `python -m benchmarks compare CONFIG`, `run CONFIG` and `report FOLDER`."""
+"""The command line: `python -m benchmarks compare CONFIG`, `run CONFIG`, `tune CONFIG` and
+`report FOLDER`."""
 
 import os
 
@@ -18,7 +19,7 @@ from benchmarks.errors import FailedRunsError, SettingsError
 from benchmarks.reporting.papers import against_paper
 from benchmarks.reporting.report import report, report_folds
 from benchmarks.results import writing
-from benchmarks.settings.reading import describe, load
+from benchmarks.settings.reading import Comparison, describe, load
 from benchmarks.training.compare import compare, read_data
 from benchmarks.training.split_checks import overlaps
 
@@ -71,6 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     single.add_argument("--variant", required=True)
     single.set_defaults(command=_run)
 
+    search = commands.add_parser(
+        "tune",
+        parents=[config],
+        help="search the best settings of each variant on validation classes",
+        epilog=overriding,
+    )
+    search.set_defaults(command=_tune)
+
     again = commands.add_parser("report", help="make tables and pictures again")
     again.add_argument(
         "folders",
@@ -92,11 +101,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
     comparison = load(arguments.config, overrides, arguments.variant, arguments.imports)
     if arguments.dry_run:
         if distributed.rank() == 0:
-            # The settings first: reading the data may take long, or fail.
-            print(describe(comparison), end="", flush=True)
-            splits = read_data(comparison)
-            found = {"splits": splits.counts(), "overlaps": overlaps(splits)}
-            print(yaml.safe_dump(found, sort_keys=False), end="")
+            _show_plan(describe(comparison), comparison)
         return
     try:
         compare(comparison)
@@ -104,6 +109,35 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
         _show(comparison.folder)
         raise
     _show(comparison.folder)
+
+
+def _show_plan(settings: str, comparison: Comparison) -> None:
+    # The settings first: reading the data may take long, or fail.
+    print(settings, end="", flush=True)
+    splits = read_data(comparison)
+    found = {"splits": splits.counts(), "overlaps": overlaps(splits)}
+    print(yaml.safe_dump(found, sort_keys=False), end="")
+
+
+def _tune(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    # Optuna takes a second to import, and no other command needs it.
+    from benchmarks.tuning.report import report as report_search
+    from benchmarks.tuning.tune import describe_search, plan, tune
+
+    search = plan(load(arguments.config, overrides, imports=arguments.imports))
+    if arguments.dry_run:
+        _show_plan(describe_search(search), search.comparison)
+        return
+    failure = None
+    try:
+        tune(search)
+    except FailedRunsError as error:
+        failure = error
+    with writing.writable(search.folder):
+        print(report_search(search, overrides, arguments.imports))
+    print(f"Results in {search.folder}")
+    if failure is not None:
+        raise failure
 
 
 def _report(arguments: argparse.Namespace, _: list[str]) -> None:
