@@ -45,9 +45,10 @@ def _panel(panel: Axes, result: Found, dimension: Dimension, noise: float) -> No
     blue, orange = plots.COLOURS[1], plots.COLOURS[2]
     _points(panel, result.study.finished, dimension, color=blue, label="finished")
     _points(panel, ended, dimension, color="#888888", facecolors="none", label="pruned")
-    _points(panel, trials[:1], dimension, color="black", marker="D", label="as given")
     best = {"color": orange, "marker": "*", "s": 110, "label": "best, and equal within noise"}
     _points(panel, [result.best], dimension, **best)
+    as_given = {"color": "black", "facecolors": "none", "marker": "D", "s": 60}
+    _points(panel, trials[:1], dimension, **as_given, label="as given")
     if noise == noise:  # not nan
         high = 100 * result.best.value
         panel.axhspan(high - 100 * noise, high, color=orange, alpha=0.15, lw=0)

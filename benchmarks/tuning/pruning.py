@@ -36,7 +36,7 @@ class Floors:
 
 
 def median_floors(histories: Sequence[pd.DataFrame], epochs: int) -> Floors:
-    """Return, for each epoch, the median of the best that finished trials had until then.
+    """Return the median over finished trials for each epoch at which they were validated.
 
     Arguments:
         histories: the validation of these trials with one seed, columns epoch and the metrics.
@@ -44,6 +44,6 @@ def median_floors(histories: Sequence[pd.DataFrame], epochs: int) -> Floors:
     """
     if len(histories) < FEWEST_TRIALS:
         return Floors({})
-    best = [history.set_index("epoch")[MAIN_METRIC].cummax() for history in histories]
-    medians = pd.concat(best, axis=1).median(axis=1)
+    values = [history.set_index("epoch")[MAIN_METRIC] for history in histories]
+    medians = pd.concat(values, axis=1).median(axis=1)
     return Floors(medians[medians.index >= FIRST_EPOCHS * epochs].to_dict())

@@ -124,7 +124,7 @@ def _settings(results: Sequence[Found]) -> pd.DataFrame:
             "searched": _searched(dimension),
             "best": _brief(values_of(result.best)[dimension.name]),
             "equal within noise": _extent(result, dimension),
-            "": _edge(values_of(result.best)[dimension.name], dimension),
+            "note": _edge(values_of(result.best)[dimension.name], dimension),
         }
         for result in results
         for dimension in result.study.space.dimensions
@@ -154,7 +154,7 @@ def _edge(value: float, dimension: Dimension) -> str:
     if searched.log:
         low, high, value = np.log([low, high, value])
     part = (value - low) / (high - low)
-    return "" if EDGE < part < 1 - EDGE else "at an end of its range: widen it"
+    return "" if EDGE < part < 1 - EDGE else "at an end of its range"
 
 
 def _versions(studies: Sequence[Study]) -> str:

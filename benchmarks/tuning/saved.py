@@ -44,10 +44,14 @@ def write(folder: Path, spaces: Mapping[str, Space], tune: Tune) -> None:
 
 
 def _described(spaces: Mapping[str, Space], tune: Tune) -> Tree:
-    how = {"seeds": list(tune.seeds), "prune": tune.prune, "search_seed": tune.search_seed}
     return {
         variant: {
-            "tune": {**how, "ranges": described_ranges(space)},
+            "tune": {
+                "seeds": list(tune.seeds),
+                "prune": tune.prune,
+                "search_seed": tune.search_seed,
+                "ranges": described_ranges(space),
+            },
             "settings": yaml.safe_load(dump(space.run)),
         }
         for variant, space in spaces.items()
