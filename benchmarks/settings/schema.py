@@ -154,7 +154,7 @@ class Tune:
     repeats: int = 3
     search_seed: int = 0
     ranges: dict[str, Any] = field(default_factory=dict)
-    variants: dict[str, TunedVariant] = field(default_factory=dict)
+    variants: dict[str, TunedVariant | None] = field(default_factory=dict)
 
 
 @dataclass

@@ -9,8 +9,12 @@ from benchmarks.settings.merging import Tree, is_object, merge
 from benchmarks.settings.objects import find, keywords
 
 Path = tuple[str | int, ...]
-# What variants have in common.
-NOT_TUNED = ("variant", "seed", "data")
+# What all variants have in common, and how long they are trained and how often looked at, without
+# which trials could not be compared.
+NOT_TUNED = (
+    *("variant", "seed", "data", "epochs", "iterations_per_epoch", "evaluate_every", "recall_at"),
+    *("device", "autocast", "autocast_dtype"),
+)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from benchmarks.tuning.best import write_best
 from benchmarks.tuning.ranges import Categorical
 from benchmarks.tuning.results import Found, found, trials_table
 from benchmarks.tuning.space import Dimension
-from benchmarks.tuning.study import REASON, Study, open_storage, values_of
-from benchmarks.tuning.tune import Search
+from benchmarks.tuning.study import REASON, Study, values_of
+from benchmarks.tuning.tune import Search, studies_of
 
 # Of a range, so near to an end of it that better values may be beyond.
 EDGE = 0.05
@@ -28,9 +28,7 @@ def report(search: Search, overrides: Sequence[str], imports: Collection[str]) -
     Raises:
         SettingsError: if no trial is finished.
     """
-    folder, options = search.folder, search.comparison.tune
-    storage = open_storage(folder)
-    studies = [Study(space, options, folder, storage) for space in search.spaces.values()]
+    folder, studies = search.folder, studies_of(search)
     table = trials_table(studies)
     writing.write_table(table, folder / "trials.csv")
     results, noise = found(studies)

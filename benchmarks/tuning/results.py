@@ -11,7 +11,7 @@ from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.results import paths
 from benchmarks.tuning.noise import noise
 from benchmarks.tuning.study import REASON, Study, values_of
-from benchmarks.tuning.trials import outcome, seed_folder
+from benchmarks.tuning.trials import seed_folder
 
 # Columns of trials.csv beside the settings.
 STATES = {
@@ -71,11 +71,9 @@ def _is_started(trial: FrozenTrial) -> bool:
 
 
 def _repeats(study: Study, best: FrozenTrial) -> list[float]:
-    if not study.space.dimensions:
-        return []
     folder = study.trial_folder(best)
-    runs = [r for r in study.repeats(best) if paths.is_finished(seed_folder(folder, r.seed))]
-    return [outcome(folder, [run]).value for run in runs]
+    there = [s for s in study.repeat_seeds if paths.is_finished(seed_folder(folder, s))]
+    return [study.outcome(best, [seed]).value for seed in there]
 
 
 def _equal(study: Study, best: FrozenTrial, size: float) -> list[FrozenTrial]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -43,7 +44,7 @@ class Space:
         """The values of the variant as it is given."""
         return {dimension.name: dimension.place.value for dimension in self.dimensions}
 
-    @property
+    @cached_property
     def settings(self) -> Tree:
         """The settings of the variant as it is given."""
         return _tree(self.run)
@@ -74,20 +75,20 @@ def spaces_of(comparison: Comparison) -> dict[str, Space]:
     """
     tune, source = _checked(comparison), comparison.source
     path = f"{source}: tune.ranges"
-    if not any(described is not None for described in tune.ranges.values()) and not tune.variants:
-        raise SettingsError(f"{path}: at least one is needed.")
     shared = _parsed(tune.ranges, path)
     known = {run.variant: _known(run) for run in comparison.variants}
     _check_known(shared, chain.from_iterable(known.values()), path)
     spaces = {}
     for run in comparison.variants:
-        own = tune.variants.get(run.variant, TunedVariant()).ranges
+        own = (tune.variants.get(run.variant) or TunedVariant()).ranges
         path = f"{source}: tune.variants.{run.variant}.ranges"
         ranges = _parsed(own, path)
         _check_known(ranges, known[run.variant], path)
         where = f"{source}: tune: variant {run.variant}"
         dimensions = _dimensions(shared | ranges, known[run.variant], where)
         spaces[run.variant] = Space(_without_test(run), dimensions)
+    if not any(space.dimensions for space in spaces.values()):
+        raise SettingsError(f"{source}: tune.ranges: at least one is needed.")
     return spaces
 
 
@@ -109,7 +110,7 @@ def _checked(comparison: Comparison) -> Tune:
     if comparison.variants[0].data.val is None:
         raise SettingsError(f"{source}: data.val: tuning chooses on validation classes: give some.")
     known = [run.variant for run in comparison.variants]
-    for name in tune.variants.keys() - set(known):
+    for name in {name for name, own in tune.variants.items() if own} - set(known):
         raise SettingsError(
             f"{source}: tune.variants.{name}: no variant of this name: {nearest(name, known)}"
         )

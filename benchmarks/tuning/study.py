@@ -1,5 +1,6 @@
 """The search of one variant: Optuna's study, and what the runner does with it."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import optuna
@@ -15,7 +16,7 @@ from benchmarks.seeding import derived_seed
 from benchmarks.settings.schema import Run, Tune
 from benchmarks.tuning.pruning import Floors, median_floors
 from benchmarks.tuning.space import Space, Values
-from benchmarks.tuning.trials import outcome, seed_folder, trial_folder
+from benchmarks.tuning.trials import Outcome, outcome, seed_folder, trial_folder
 
 JOURNAL = "study.log"
 VALUES = "values"  # as they were run, rounded
@@ -104,16 +105,20 @@ class Study:
         trial.set_user_attr(VALUES, suggested if trial.number else self.space.given)
         return trial
 
-    def runs(self, trial: Trial | FrozenTrial) -> list[Run]:
+    def runs(self, trial: Trial | FrozenTrial, seeds: Iterable[int]) -> list[Run]:
         """Return the runs of a trial, one for each seed."""
         values = values_of(trial)
-        return [self.space.run_with(values, seed) for seed in self.tune.seeds]
+        return [self.space.run_with(values, seed) for seed in seeds]
 
-    def repeats(self, trial: FrozenTrial) -> list[Run]:
-        """Return the runs of a trial with seeds that did not choose it."""
+    @property
+    def repeat_seeds(self) -> list[int]:
+        """Seeds that have no part in the choice of the best."""
         first = max(self.tune.seeds) + 1
-        values = values_of(trial)
-        return [self.space.run_with(values, first + i) for i in range(self.tune.repeats)]
+        return list(range(first, first + self.tune.repeats)) if self.space.dimensions else []
+
+    def outcome(self, trial: Trial | FrozenTrial, seeds: Sequence[int]) -> Outcome:
+        """Return what came of the runs of a trial."""
+        return outcome(self.trial_folder(trial), seeds, self.space.run.epochs)
 
     def trial_folder(self, trial: Trial | FrozenTrial) -> Path:
         """Return the folder of a trial."""
@@ -150,7 +155,7 @@ class Study:
         return isinstance(error, SettingsError)
 
     def _tell(self, trial: Trial) -> None:
-        came = outcome(self.trial_folder(trial), self.runs(trial))
+        came = self.outcome(trial, self.tune.seeds)
         trial.set_user_attr("epoch", came.epoch)
         trial.set_user_attr("seconds", came.seconds)
         if came.pruned:

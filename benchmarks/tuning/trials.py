@@ -73,23 +73,29 @@ def train(
             # There may be hundreds of trials, and weights are large.
             for name_of_file in (paths.MODELS, paths.VIEW):
                 (own / name_of_file).unlink(missing_ok=True)
-        if _is_pruned(reading.read_run_metrics(own), run):
+        if _is_pruned(reading.read_run_metrics(own), run.epochs):
             return
 
 
-def outcome(folder: Path, runs: Sequence[Run]) -> Outcome:
-    """Return what came of a trial whose runs are finished."""
-    there = [run for run in runs if paths.is_finished(seed_folder(folder, run.seed))]
-    tables = [reading.read_run_metrics(seed_folder(folder, run.seed)) for run in there]
+def outcome(folder: Path, seeds: Sequence[int], epochs: int) -> Outcome:
+    """Return what came of a trial.
+
+    Arguments:
+        folder: of the trial.
+        seeds: of its runs; after one that was pruned there are no more.
+        epochs: how many a run has that was not pruned.
+    """
+    folders = [seed_folder(folder, seed) for seed in seeds]
+    tables = [reading.read_run_metrics(own) for own in folders if paths.is_finished(own)]
     best = pd.DataFrame([table.loc[table[MAIN_METRIC].idxmax()] for table in tables])
     return Outcome(
         value=float(best[MAIN_METRIC].mean()),
         epoch=float(best["epoch"].mean()),
         seconds=float(sum(table["seconds"].max() for table in tables)),
         epochs=int(sum(table["epoch"].max() for table in tables)),
-        pruned=any(_is_pruned(table, run) for table, run in zip(tables, there, strict=True)),
+        pruned=any(_is_pruned(table, epochs) for table in tables),
     )
 
 
-def _is_pruned(history: pd.DataFrame, run: Run) -> bool:
-    return int(history["epoch"].max()) < run.epochs
+def _is_pruned(history: pd.DataFrame, epochs: int) -> bool:
+    return int(history["epoch"].max()) < epochs

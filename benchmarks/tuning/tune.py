@@ -1,9 +1,8 @@
 """All trials of all variants, side by side."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from benchmarks.training.split_checks import overlaps
 from benchmarks.training.workers import Workers
 from benchmarks.tuning import saved
 from benchmarks.tuning.space import Space, spaces_of
-from benchmarks.tuning.study import Study, open_storage
+from benchmarks.tuning.study import JOURNAL, Study, open_storage
 from benchmarks.tuning.trials import seed_folder, train
 
 
@@ -77,13 +76,16 @@ def tune(search: Search) -> None:
             searching there, or something cannot be made as the settings say.
         FailedRunsError: if trials failed for another reason than what they tried.
     """
-    folder, options = search.folder, search.comparison.tune
-    saved.check(folder, search.spaces, options)
+    folder, comparison = search.folder, search.comparison
+    saved.check(folder, search.spaces, comparison.tune)
     with writing.writable(folder), locks.claimed(folder, search.spaces):
-        saved.write(folder, search.spaces, options)
-        storage = open_storage(folder)
-        studies = [Study(space, options, folder, storage) for space in search.spaces.values()]
-        failures = _run(studies, search.comparison)
+        if (folder / JOURNAL).exists() and _is_finished(studies_of(search)):
+            return
+        # Before anything is written: settings that cannot be made are going to be changed.
+        splits = checked_splits(list(comparison.variants), comparison)
+        writing.write_splits(folder, splits.counts(), overlaps(splits))
+        saved.write(folder, search.spaces, comparison.tune)
+        failures = _run(studies_of(search), splits, comparison)
     if failures:
         raise FailedRunsError(
             f"{len(failures)} trials failed: {'; '.join(failures)}. {paths.FAILURE} in the folder "
@@ -92,46 +94,40 @@ def tune(search: Search) -> None:
         )
 
 
-def _run(studies: list[Study], comparison: Comparison) -> list[str]:
+def studies_of(search: Search) -> list[Study]:
+    """Return the trials of each variant that there are."""
+    folder, options = search.folder, search.comparison.tune
+    storage = open_storage(folder)
+    return [Study(space, options, folder, storage) for space in search.spaces.values()]
+
+
+def _is_finished(studies: list[Study]) -> bool:
+    return not any(study.remaining or _repeats(study) for study in studies)
+
+
+def _run(studies: list[Study], splits: Splits, comparison: Comparison) -> list[str]:
     """Run what is not finished; return what failed."""
-    remaining = sum(study.remaining for study in studies)
-    total = sum(study.budget for study in studies)
-    print(
-        f"Trials: {total}, finished: {total - remaining}, processes: {comparison.parallel_runs}, "
-        f"results in {comparison.folder}",
-        file=sys.stderr,
-    )
-    if not remaining and not any(_repeats(study) for study in studies):
-        return []
-    splits = checked_splits(list(comparison.variants), comparison)
-    writing.write_splits(comparison.folder, splits.counts(), overlaps(splits))
-    with _workers(studies, splits, comparison) as (workers, progress):
-        failures = _search(studies, comparison.parallel_runs, workers, progress)
-        return failures + _repeat_best(studies, workers)
-
-
-@contextmanager
-def _workers(
-    studies: list[Study], splits: Splits, comparison: Comparison
-) -> Iterator[tuple[Workers, tqdm]]:
+    processes, folder = comparison.parallel_runs, comparison.folder
     total = sum(study.budget for study in studies)
     finished = total - sum(study.remaining for study in studies)
-    bar = tqdm(
-        total=total, initial=finished, unit="trial", desc=comparison.folder.name, disable=False
-    )
-    with bar as progress, Workers(comparison.parallel_runs, splits, progress.set_description) as w:
-        yield w, progress
+    told = f"Trials: {total}, finished: {finished}, processes: {processes}, results in {folder}"
+    print(told, file=sys.stderr)
+    bar = tqdm(total=total, initial=finished, unit="trial", desc=folder.name, disable=False)
+    with bar as progress, Workers(processes, splits, progress.set_description) as workers:
+        failures = _search(studies, processes, workers, progress)
+        return failures + _repeat_best(studies, workers)
 
 
 def _search(studies: list[Study], processes: int, workers: Workers, progress: tqdm) -> list[str]:
     """Run trials; of one variant at a time no more than it takes to keep all processes at work.
 
-    With a process for each variant or fewer, each trial is chosen when all those before it are
-    known: then the search is the same at every run.
+    With no more processes than variants that are searched, each trial is chosen when all those
+    before it are known: then the search is the same at every run.
     """
     failures = []
     running: dict[Future[None], tuple[Study, Trial]] = {}
-    for study in [study for study in studies if study.remaining] * -(-processes // len(studies)):
+    searched = [study for study in studies if study.space.dimensions]
+    for study in studies * -(-processes // len(searched)):
         _start(study, workers, running)
     while running:
         done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -151,7 +147,7 @@ def _start(
     if study.remaining:
         trial = study.start()
         folder = study.trial_folder(trial)
-        future = workers.submit(train, study.runs(trial), folder, study.floors())
+        future = workers.submit(train, study.runs(trial, study.tune.seeds), folder, study.floors())
         running[future] = study, trial
 
 
@@ -171,11 +167,8 @@ def _repeat_best(studies: list[Study], workers: Workers) -> list[str]:
 
 def _repeats(study: Study) -> list[tuple[Run, Path]]:
     """The runs of the best trial with more seeds that are not finished, and the trial's folder."""
-    if not study.space.dimensions or (best := study.best) is None:
+    if (best := study.best) is None:
         return []
     folder = study.trial_folder(best)
-    return [
-        (run, folder)
-        for run in study.repeats(best)
-        if not paths.is_finished(seed_folder(folder, run.seed))
-    ]
+    seeds = [s for s in study.repeat_seeds if not paths.is_finished(seed_folder(folder, s))]
+    return [(run, folder) for run in study.runs(best, seeds)]

@@ -29,7 +29,6 @@ def test_a_name_is_the_end_of_a_path_with_or_without_classes():
         assert found(name) == of_loss
     assert found("augmenter.alpha") == {"loss.SynthesisLoss.augmenter.ProxySynthesis.alpha": 0.4}
     assert len(found("alpha")) == 2 and len(found("lr")) == 2
-    assert found("epochs") == {"epochs": 3}
     assert not found("pha") and not found("s.lr")
 
 
@@ -41,11 +40,16 @@ def test_what_settings_leave_out_has_the_default_of_its_class():
 
 
 def test_what_variants_share_is_no_place():
-    assert not found("data.root") and not found("variant")
+    assert not found("data.root") and not found("variant") and not found("epochs")
 
 
 def test_changes_set_one_setting_of_an_object_or_a_list():
-    for name, path in {p.name: p.path for p in places(SETTINGS)}.items():
+    for path in (
+        ("optimizers", "trunk", "AdamW", "lr"),
+        ("optimizers", "trunk", "AdamW", "weight_decay"),
+        ("transforms", "train", 0, "RandomAffine", "degrees"),
+    ):
+        name = ".".join(map(str, path))
         changed = merge(SETTINGS, change_at(SETTINGS, path, "new"))
         (place,) = (place for place in places(changed) if place.name == name)
         assert place.value == "new"

@@ -3,7 +3,7 @@
 import optuna
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.pruners import MedianPruner
 
@@ -21,6 +21,7 @@ def history(values):
     return pd.DataFrame(rows)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(curves, max_size=8), curves)
 def test_a_trial_ends_where_the_median_pruner_of_optuna_ends_it(finished, tried):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
