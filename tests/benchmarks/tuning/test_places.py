@@ -59,3 +59,9 @@ def test_changes_set_one_setting_of_an_object_or_a_list():
         assert {k: v for k, v in others.items() if k not in lists} == {
             k: v for k, v in before.items() if k not in lists
         }
+
+
+def test_a_file_that_extends_another_adds_to_its_ranges():
+    # One name with a dot looks like a class in a mapping.
+    one, other = ({"tune": {"ranges": {name: {"Float": {"low": 1}}}}} for name in ("a.b", "a.c"))
+    assert merge(one, other)["tune"]["ranges"].keys() == {"a.b", "a.c"}
