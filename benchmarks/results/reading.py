@@ -58,7 +58,7 @@ def read_metrics(folder: Path) -> pd.DataFrame:
         SettingsError: if there are none; the message says which ones failed, and why.
     """
     tables = [
-        _read_metrics(run / METRICS)
+        read_run_metrics(run)
         for variant in read_comparison(folder)
         for run in runs_of(folder / variant)
         if is_finished(run)
@@ -177,7 +177,9 @@ def read_run_versions(path: Path) -> list[dict[str, str]]:
     return versions
 
 
-def _read_metrics(path: Path) -> pd.DataFrame:
+def read_run_metrics(folder: Path) -> pd.DataFrame:
+    """Return the metrics of a finished run."""
+    path = folder / METRICS
     with undamaged(path, "Delete it: the command that made it makes this run again."):
         texts = dict.fromkeys(metrics.OF_TEXT, str)
         # A variant may be called "nan".
