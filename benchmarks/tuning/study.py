@@ -16,7 +16,7 @@ from benchmarks.seeding import derived_seed
 from benchmarks.settings.schema import Run, Tune
 from benchmarks.tuning.pruning import Floors, median_floors
 from benchmarks.tuning.space import Space, Values
-from benchmarks.tuning.trials import Outcome, outcome, seed_folder, trial_folder
+from benchmarks.tuning.trials import Outcome, outcome, read_metrics, seed_folder, trial_folder
 
 JOURNAL = "study.log"
 VALUES = "values"  # as they were run, rounded
@@ -131,7 +131,7 @@ class Study:
         folders = [self.trial_folder(trial) for trial in self.finished]
         return {
             seed: median_floors(
-                [reading.read_run_metrics(seed_folder(folder, seed)) for folder in folders],
+                [read_metrics(seed_folder(folder, seed)) for folder in folders],
                 self.space.run.epochs,
             )
             for seed in self.tune.seeds

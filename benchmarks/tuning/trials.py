@@ -73,8 +73,13 @@ def train(
             # There may be hundreds of trials, and weights are large.
             for name_of_file in (paths.MODELS, paths.VIEW):
                 (own / name_of_file).unlink(missing_ok=True)
-        if _is_pruned(reading.read_run_metrics(own), run.epochs):
+        if _is_pruned(read_metrics(own), run.epochs):
             return
+
+
+def read_metrics(folder: Path) -> pd.DataFrame:
+    """Return the metrics of a finished run of a trial, in `<variant>/<trial>/<seed>`."""
+    return reading.read_run_metrics(folder, folder.parents[1].name)
 
 
 def outcome(folder: Path, seeds: Sequence[int], epochs: int) -> Outcome:
@@ -86,7 +91,7 @@ def outcome(folder: Path, seeds: Sequence[int], epochs: int) -> Outcome:
         epochs: how many a run has that was not pruned.
     """
     folders = [seed_folder(folder, seed) for seed in seeds]
-    tables = [reading.read_run_metrics(own) for own in folders if paths.is_finished(own)]
+    tables = [read_metrics(own) for own in folders if paths.is_finished(own)]
     best = pd.DataFrame([table.loc[table[MAIN_METRIC].idxmax()] for table in tables])
     return Outcome(
         value=float(best[MAIN_METRIC].mean()),
