@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from benchmarks.trained.embedding import embed
 from benchmarks.trained.embedding import summary as summary_of_failures
 from benchmarks.trained.exporting import export
 from benchmarks.trained.loading import load_model
-from benchmarks.training.compare import check, compare, read_data
+from benchmarks.training.assembly import Splits
+from benchmarks.training.compare import check, checked_splits, compare, read_data
 from benchmarks.training.split_checks import overlaps
 
 NOT_GIVEN = "<not given>"  # the data.root that --dry-run shows
@@ -86,6 +88,14 @@ def _parser() -> argparse.ArgumentParser:
         "--epochs", type=int, required=True, help="such as those that were best in the comparison"
     )
     final.set_defaults(command=_train)
+
+    search = commands.add_parser(
+        "tune",
+        parents=[config],
+        help="search the best settings of each variant on validation classes",
+        epilog=overriding,
+    )
+    search.set_defaults(command=_tune)
 
     again = commands.add_parser("report", help="make tables and pictures again")
     again.add_argument(
@@ -182,9 +192,13 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
 def _check(comparison: Comparison) -> None:
     """Say what there is, and what `compare` would refuse."""
     splits = read_data(comparison)
+    _show_splits(splits)
+    check(comparison, splits)
+
+
+def _show_splits(splits: Splits) -> None:
     found = {"splits": splits.counts(), "overlaps": overlaps(splits)}
     print(yaml.safe_dump(found, sort_keys=False), end="", flush=True)
-    check(comparison, comparison.runs, splits)
 
 
 def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
@@ -205,6 +219,30 @@ def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
             f"Trained on {counts['images']:,} images of {counts['classes']:,} classes; nothing was "
             f"tested. The weights are in {run}: load_model({str(run)!r})"
         )
+
+
+def _tune(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    # Optuna takes a second to import, and no other command needs it.
+    from benchmarks.tuning.report import report as report_search
+    from benchmarks.tuning.tune import describe_search, plan, tune
+
+    given = partial(load, arguments.config, overrides, imports=arguments.imports)
+    if arguments.dry_run:
+        print(describe_search(plan(given(root=NOT_GIVEN))), end="", flush=True)
+        comparison = plan(given()).comparison
+        _show_splits(checked_splits(comparison.variants, comparison))
+        return
+    search = plan(given())
+    failure = None
+    try:
+        tune(search)
+    except FailedRunsError as error:
+        failure = error
+    with writing.writable(search.folder):
+        print(report_search(search, overrides, arguments.imports))
+    print(f"Results in {search.folder}")
+    if failure is not None:
+        raise failure
 
 
 def _report(arguments: argparse.Namespace, _: list[str]) -> None:

@@ -29,34 +29,38 @@ def check_settings(folder: Path, variants: Iterable[Run]) -> None:
     for run in variants:
         asked = comparable(yaml.safe_load(dump(run)))
         for path in sorted((folder / run.variant).glob(f"seed_*/{SETTINGS}")):
-            there = comparable(_with_defaults(read_saved_settings(path)))
+            there = comparable(with_defaults(read_saved_settings(path)))
             if there != asked:
-                changed.setdefault(run.variant, []).extend(_changes(there, asked))
+                changed.setdefault(run.variant, []).extend(differences(there, asked))
     if changed:
-        # Most changes are common to variants and seeds.
-        lines = list(dict.fromkeys(chain.from_iterable(changed.values())))
-        more = [f"and {len(lines) - MOST_CHANGES} more"] if len(lines) > MOST_CHANGES else []
         raise SettingsError(
             f"{folder} holds runs with other settings, of {', '.join(changed)}:\n  "
-            + "\n  ".join(lines[:MOST_CHANGES] + more)
+            + listed(chain.from_iterable(changed.values()))
             + f"\nDelete {folder}, or the folders of these variants in it, or give the comparison "
             "another name (name=...) or place (results=...)."
         )
 
 
-def _with_defaults(settings: Tree) -> Tree:
+def listed(changes: Iterable[str]) -> str:
+    """Write changes below each other, each once, since most are common to variants and seeds."""
+    lines = list(dict.fromkeys(changes))
+    more = [f"and {len(lines) - MOST_CHANGES} more"] if len(lines) > MOST_CHANGES else []
+    return "\n  ".join(lines[:MOST_CHANGES] + more)
+
+
+def with_defaults(settings: Tree) -> Tree:
     """Settings that the runner did not have yet when these were written, as they are by default."""
     defaults = yaml.safe_load(OmegaConf.to_yaml(OmegaConf.structured(Run(settings["variant"]))))
     return merge(defaults, settings)
 
 
-def _changes(there: Any, asked: Any, path: str = "") -> Iterator[str]:
+def differences(there: Any, asked: Any, path: str = "") -> Iterator[str]:
     """A line for each setting that changed; an object of another class changed as a whole."""
     of_other_classes = is_object(there) and is_object(asked) and there.keys() != asked.keys()
     if isinstance(there, dict) and isinstance(asked, dict) and not of_other_classes:
         for key in there | asked:
             below = f"{path}.{key}" if path else key
-            yield from _changes(there.get(key, ABSENT), asked.get(key, ABSENT), below)
+            yield from differences(there.get(key, ABSENT), asked.get(key, ABSENT), below)
     elif there != asked:
         yield f"{path}: {_brief(there)} there, {_brief(asked)} now"
 

@@ -58,7 +58,7 @@ def read_metrics(folder: Path) -> pd.DataFrame:
         SettingsError: if there are none; the message says which ones failed, and why.
     """
     tables = [
-        _read_metrics(run / METRICS)
+        read_run_metrics(run)
         for variant in read_comparison(folder)
         for run in runs_of(folder / variant)
         if is_finished(run)
@@ -177,12 +177,23 @@ def read_run_versions(path: Path) -> list[dict[str, str]]:
     return versions
 
 
-def _read_metrics(path: Path) -> pd.DataFrame:
+def read_run_metrics(folder: Path, variant: str | None = None) -> pd.DataFrame:
+    """Return the metrics of a finished run.
+
+    Arguments:
+        folder: of the run.
+        variant: of the run, where the folder above is not named like it.
+
+    Raises:
+        SettingsError: if the file is damaged, or of another run.
+    """
+    path = folder / METRICS
     with undamaged(path, "Delete it: the command that made it makes this run again."):
         texts = dict.fromkeys(metrics.OF_TEXT, str)
         # A variant may be called "nan".
         table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
-        return metrics.checked(table, *run_of(path.parent))
+        of_folder, seed = run_of(folder)
+        return metrics.checked(table, variant or of_folder, seed)
 
 
 def comparable(settings: Tree) -> Tree:

@@ -71,10 +71,14 @@ def write_splits(folder: Path, counts: Counts, overlaps: Sequence[str]) -> None:
 
 def write_failure(folder: Path, error: BaseException) -> None:
     """Write down why a run failed: a line for reports, and the whole traceback."""
-    name = "" if isinstance(error, SettingsError) else f"{type(error).__name__}: "
-    reason = name + " ".join(str(error).split())
     folder.mkdir(parents=True, exist_ok=True)
-    write_text("\n\n".join([reason, "".join(format_exception(error))]), folder / FAILURE)
+    write_text("\n\n".join([reason(error), "".join(format_exception(error))]), folder / FAILURE)
+
+
+def reason(error: BaseException) -> str:
+    """Return why a run failed, in a line."""
+    name = "" if isinstance(error, SettingsError) else f"{type(error).__name__}: "
+    return name + " ".join(str(error).split())
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

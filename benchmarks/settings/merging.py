@@ -3,6 +3,8 @@
 from typing import Any
 
 Tree = dict[str, Any]
+# What holds settings under names that users choose, or under settings with dots.
+NAMED = {"variants", "ranges"}
 
 
 def is_object(value: Any) -> bool:
@@ -28,8 +30,8 @@ def merge(base: Any, changes: Any) -> Any:
     if is_object(base) and is_object(changes) and base.keys() != changes.keys():
         return changes
     merged = {key: merge(base.get(key), value) for key, value in changes.items()}
-    if "variants" in changes:
-        merged["variants"] = _merge_named(base.get("variants"), changes["variants"])
+    for key in NAMED & changes.keys():
+        merged[key] = _merge_named(base.get(key), changes[key])
     return base | merged
 
 

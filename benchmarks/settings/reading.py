@@ -19,7 +19,7 @@ from benchmarks.settings.checking import (
 )
 from benchmarks.settings.files import COMMAND_LINE, changed, parse, read
 from benchmarks.settings.merging import Tree, merge
-from benchmarks.settings.schema import File, Run, structured
+from benchmarks.settings.schema import File, Run, Tune, structured
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Comparison:
         variants: a run of each variant, whatever its seed.
         baselines: what each variant is compared with, if with anything.
         runs: those that are wanted.
+        tune: how the variants are tuned, if the file says it.
     """
 
     source: str
@@ -41,6 +42,7 @@ class Comparison:
     variants: tuple[Run, ...]
     baselines: dict[str, str | None]
     runs: tuple[Run, ...]
+    tune: Tune | None
 
 
 def load(
@@ -88,6 +90,7 @@ def _comparison(
         variants=variants,
         baselines={name: _baseline(name, file.variants, str(path)) for name in file.variants},
         runs=tuple(replace(run, seed=seed) for seed in file.seeds for run in wanted),
+        tune=None if file.tune is None else OmegaConf.to_object(file.tune),
     )
 
 

@@ -130,6 +130,37 @@ class Run:
 
 
 @dataclass
+class TunedVariant:
+    """What is searched in one variant beside the ranges of all, or (null) is not."""
+
+    ranges: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Tune:
+    """How `tune` looks for the best settings of each variant.
+
+    Every variant has as many `trials`, the first of which is the variant as the file gives it. A
+    trial trains with each of `seeds`; it ends early where its validation falls behind and `prune`
+    is on. The best trial of each variant is run with `repeats` seeds more. `search_seed` decides
+    what is tried.
+
+    `ranges` are objects by setting: `Float` and `Int` of `low`, `high` and `log`, and `Categorical`
+    of `choices`. A setting is named by the end of its path, with or without the names of classes,
+    such as `loss.temperature` or `optimizers.metric_loss.lr`. `variants` add ranges of one variant,
+    or change those of all.
+    """
+
+    trials: int = 20
+    seeds: list[int] = field(default_factory=lambda: [0])
+    prune: bool = True
+    repeats: int = 3
+    search_seed: int = 0
+    ranges: dict[str, Any] = field(default_factory=dict)
+    variants: dict[str, TunedVariant | None] = field(default_factory=dict)
+
+
+@dataclass
 class File(Run):
     """What a settings file may hold: a run, and how to compare its variants.
 
@@ -140,6 +171,7 @@ class File(Run):
     `parallel_runs` processes (default: one for each core, or one alone where the device is no CPU).
     Results are written to `results`/`name` (default name: that of the file). A variant is compared
     with its `baseline`: by default the one named by what comes before "+" in its name.
+    `tune` says what the command of that name searches.
     """
 
     extends: Any = None
@@ -148,6 +180,7 @@ class File(Run):
     parallel_runs: int | None = None
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     variants: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    tune: Tune | None = None
 
 
 @cache

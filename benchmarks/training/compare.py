@@ -1,25 +1,17 @@
 """All runs of a comparison: side by side, or under torchrun one after another."""
 
-import multiprocessing
-import queue
-import signal
 import sys
-import threading
-import time
-import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from contextlib import ExitStack
 from functools import partial
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from tqdm import tqdm
 
 from benchmarks import distributed
-from benchmarks.errors import FailedRunsError, KilledRunError, SettingsError
-from benchmarks.processes import cores, end_with_parent, start_method
+from benchmarks.errors import FailedRunsError, SettingsError
+from benchmarks.processes import cores
 from benchmarks.results import changes, locks, paths, writing
 from benchmarks.settings.reading import Comparison
 from benchmarks.settings.schema import Run
@@ -28,10 +20,7 @@ from benchmarks.training.assembly import Parts, Splits, load_splits
 from benchmarks.training.examples import save_examples
 from benchmarks.training.run import execute
 from benchmarks.training.split_checks import overlaps
-
-_context = multiprocessing.get_context(start_method(__name__))
-_splits: Splits  # of a worker process
-_finished_epochs: "SimpleQueue[str | None]"
+from benchmarks.training.workers import Workers, ignore_captions
 
 
 def compare(comparison: Comparison) -> None:
@@ -47,7 +36,7 @@ def compare(comparison: Comparison) -> None:
     runs = distributed.from_rank_0(partial(_unfinished, comparison))
     if distributed.rank() == 0:
         _announce(runs, comparison)
-    splits = _checked_splits(runs, comparison) if runs else None
+    splits = checked_splits(runs, comparison) if runs else None
     with writing.writable(comparison.folder), ExitStack() as held:
         claimed = locks.claimed(comparison.folder, {run.variant: None for run in runs})
         distributed.from_rank_0(lambda: held.enter_context(claimed))
@@ -85,6 +74,36 @@ def read_data(comparison: Comparison) -> Splits:
         raise SettingsError(f"{comparison.source}: {error}") from error
 
 
+def check(comparison: Comparison, splits: Splits) -> None:
+    """Find what `compare` would refuse.
+
+    Raises:
+        SettingsError: if a variant cannot be built, or the results folder holds a run with other
+            settings.
+    """
+    changes.check_settings(comparison.folder, comparison.variants)
+    _build_each(comparison.runs, splits, comparison.source)
+
+
+def checked_splits(runs: Sequence[Run], comparison: Comparison) -> Splits:
+    """Read the datasets, and build each variant once to see that all of them can be built.
+
+    Raises:
+        SettingsError: if something cannot be made as the settings say; the message names the file.
+    """
+    splits = read_data(comparison)
+    _build_each(runs, splits, comparison.source)
+    return splits
+
+
+def _build_each(runs: Sequence[Run], splits: Splits, source: str) -> None:
+    for run in {run.variant: run for run in runs}.values():
+        try:
+            Parts(run, splits)
+        except SettingsError as error:
+            raise SettingsError(f"{source}: variant {run.variant}: {error}") from error
+
+
 def _announce(runs: list[Run], comparison: Comparison) -> None:
     """Say what comes, before the data and the processes take their time."""
     alone = distributed.world_size() == 1
@@ -108,111 +127,33 @@ def _unfinished(comparison: Comparison) -> list[Run]:
     return [run for run in comparison.runs if not paths.is_finished(paths.run_folder(folder, run))]
 
 
-def _checked_splits(runs: list[Run], comparison: Comparison) -> Splits:
-    splits = read_data(comparison)
-    check(comparison, runs, splits)
-    return splits
-
-
-def check(comparison: Comparison, runs: Sequence[Run], splits: Splits) -> None:
-    """Build each variant once to see that all of them can be built.
-
-    Raises:
-        SettingsError: if one cannot, or the results folder holds a run with other settings.
-    """
-    changes.check_settings(comparison.folder, comparison.variants)
-    for run in {run.variant: run for run in runs}.values():
-        try:
-            Parts(run, splits)
-        except SettingsError as error:
-            where = f"{comparison.source}: variant {run.variant}"
-            raise SettingsError(f"{where}: {error}") from error
-
-
 def _execute_in_turn(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
     with _progress_bar(runs, comparison.folder) as progress:
-        _ignore_captions()
+        ignore_captions()
         for run in runs:
-            _execute(run, splits, comparison.folder, partial(_advance, progress))
+            _execute(splits, partial(_advance, progress), run, comparison.folder)
 
 
 def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
     folder = comparison.folder
     count = min(comparison.parallel_runs, len(runs))
-    epochs: SimpleQueue[str | None] = _context.SimpleQueue()
     failures = []
-    with _progress_bar(runs, folder) as progress, ThreadPoolExecutor(count) as threads:
-        workers = _Workers(count, splits, epochs)
-        watcher = threading.Thread(target=_watch, args=(progress, epochs), daemon=True)
-        watcher.start()
-        futures = {threads.submit(workers.execute, run, folder): run for run in runs}
-        try:
-            for future in as_completed(futures):
-                if (error := future.exception()) is not None:
-                    run = futures[future]
-                    failures.append(f"{run.variant}, seed {run.seed}")
-                    writing.write_failure(paths.run_folder(folder, run), error)
-        except BaseException:
-            # An interrupt may have come to this process alone; what the others are at is resumed.
-            threads.shutdown(wait=False, cancel_futures=True)
-            while not all(future.done() for future in futures):
-                for process in multiprocessing.active_children():
-                    process.terminate()
-                time.sleep(0.1)
-            raise
-        finally:
-            workers.shutdown()
-        epochs.put(None)
-        watcher.join()
+    with (
+        _progress_bar(runs, folder) as progress,
+        Workers(count, splits, partial(_advance, progress)) as workers,
+    ):
+        futures = {workers.submit(_execute, run, folder): run for run in runs}
+        for future in as_completed(futures):
+            if (error := future.exception()) is not None:
+                run = futures[future]
+                failures.append(f"{run.variant}, seed {run.seed}")
+                writing.write_failure(paths.run_folder(folder, run), error)
     if failures:
         raise FailedRunsError(
             f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}. The report says "
             f"why, and {paths.FAILURE} in the folder of each run has the whole message. Once the "
             "cause is mended the same command runs them again, and them alone."
         )
-
-
-class _Workers:
-    """Processes that execute a run at a time; one that is killed takes no other run with it.
-
-    Arguments:
-        count: the number of processes.
-        splits: the datasets. Read once; torch shares the memory of tensors between processes.
-        epochs: takes a description of each finished epoch.
-    """
-
-    def __init__(self, count: int, splits: Splits, epochs: "SimpleQueue[str | None]") -> None:
-        self._start = partial(
-            ProcessPoolExecutor,
-            max_workers=1,
-            mp_context=_context,
-            initializer=_start_worker,
-            initargs=(splits, epochs),
-        )
-        self._idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
-        self._count = count
-        for _ in range(count):
-            self._idle.put(self._start())
-
-    def execute(self, run: Run, folder: Path) -> None:
-        """Execute a run in the first process that is free."""
-        worker = self._idle.get()
-        try:
-            worker.submit(_execute_in_worker, run, folder).result()
-        except BrokenProcessPool as error:
-            worker = self._start()
-            raise KilledRunError(
-                "The process of this run was killed, as happens where memory runs out: fewer "
-                "parallel_runs, data.workers or a smaller batch_size need less. The same command "
-                "goes on after the last epoch that the run finished."
-            ) from error
-        finally:
-            self._idle.put(worker)
-
-    def shutdown(self) -> None:
-        """End the processes, which are all free."""
-        for _ in range(self._count):
-            self._idle.get().shutdown()
 
 
 def _progress_bar(runs: list[Run], folder: Path) -> tqdm:
@@ -222,17 +163,12 @@ def _progress_bar(runs: list[Run], folder: Path) -> tqdm:
     return tqdm(total=total, unit="epoch", desc=folder.name, disable=not shown)
 
 
-def _watch(progress: tqdm, epochs: "SimpleQueue[str | None]") -> None:
-    while (description := epochs.get()) is not None:
-        _advance(progress, description)
-
-
 def _advance(progress: tqdm, description: str) -> None:
     progress.set_description(description, refresh=False)
     progress.update()
 
 
-def _execute(run: Run, splits: Splits, folder: Path, advance: Callable[[str], None]) -> None:
+def _execute(splits: Splits, advance: Callable[[str], None], run: Run, folder: Path) -> None:
     name = f"{run.variant}, seed {run.seed}"
 
     def report(epoch: int) -> None:
@@ -241,22 +177,3 @@ def _execute(run: Run, splits: Splits, folder: Path, advance: Callable[[str], No
     with writing.writable(folder):
         execute(run, splits, paths.run_folder(folder, run), report)
     advance(f"{name}, done")
-
-
-def _start_worker(splits: Splits, epochs: "SimpleQueue[str | None]") -> None:
-    global _splits, _finished_epochs
-    _splits, _finished_epochs = splits, epochs
-    # Interrupted from the keyboard, or left without a parent, a worker ends at once: what is
-    # resumed must not meet a worker that is still writing.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    end_with_parent()
-    _ignore_captions()
-
-
-def _ignore_captions() -> None:
-    # torch warns about the captions of PML's bars, which are not drawn (see __main__.py).
-    warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
-
-
-def _execute_in_worker(run: Run, folder: Path) -> None:
-    _execute(run, _splits, folder, _finished_epochs.put)

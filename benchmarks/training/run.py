@@ -7,7 +7,7 @@ on from there, and ends with the figures that it would have had.
 import copy
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,11 @@ Row = dict[str, Any]
 
 
 def execute(
-    run: Run, splits: Splits, folder: Path, on_epoch: Callable[[int], None] = lambda epoch: None
+    run: Run,
+    splits: Splits,
+    folder: Path,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+    stop: Callable[[Sequence[Row]], bool] = lambda history: False,
 ) -> pd.DataFrame:
     """Train and test, or go on with what was stopped; leave the results in the folder.
 
@@ -45,6 +49,7 @@ def execute(
         folder: for settings.yaml, versions.yaml, metrics.csv, best.pt, view.pt, hits.pt and
             logs/.
         on_epoch: called with the number of each finished epoch, those of before a stop included.
+        stop: asked before each epoch whether to end here; it gets the metrics of validation so far.
 
     Returns:
         The metrics: a row for each look at the validation classes, and one for the test.
@@ -56,7 +61,7 @@ def execute(
     progress = _Progress(run, Parts(run, splits), folder)
     for epoch in range(1, progress.epoch + 1):
         on_epoch(epoch)
-    while progress.epoch < run.epochs:
+    while progress.epoch < run.epochs and not stop(progress.history):
         progress.train_an_epoch()
         on_epoch(progress.epoch)
     return progress.finish()

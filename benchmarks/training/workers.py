@@ -1,0 +1,123 @@
+"""Processes that work side by side on the same datasets."""
+
+import multiprocessing
+import queue
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing.queues import SimpleQueue
+from typing import Any
+
+from benchmarks.errors import KilledRunError
+from benchmarks.processes import end_with_parent, start_method
+from benchmarks.training.assembly import Splits
+
+_context = multiprocessing.get_context(start_method(__name__))
+_splits: Splits  # of a worker process
+_descriptions: "SimpleQueue[str | None]"
+
+
+class Workers:
+    """Processes that do a task at a time; one that is killed takes no other task with it.
+
+    Used in a `with`. If that is left by an exception, the processes are ended at once: what they
+    are at is resumed another time.
+
+    Arguments:
+        count: the number of processes.
+        splits: the datasets. Read once; torch shares the memory of tensors between processes.
+        advance: called here with what a task says of its progress.
+    """
+
+    def __init__(self, count: int, splits: Splits, advance: Callable[[str], None]) -> None:
+        self._count = count
+        self._descriptions: SimpleQueue[str | None] = _context.SimpleQueue()
+        self._start = partial(
+            ProcessPoolExecutor,
+            max_workers=1,
+            mp_context=_context,
+            initializer=_start_worker,
+            initargs=(splits, self._descriptions),
+        )
+        self._idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
+        for _ in range(count):
+            self._idle.put(self._start())
+        self._threads = ThreadPoolExecutor(count)
+        self._futures: list[Future[None]] = []
+        self._watcher = threading.Thread(target=self._watch, args=(advance,), daemon=True)
+
+    def __enter__(self) -> "Workers":
+        self._watcher.start()
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is not None:
+            self._end_now()
+        self._threads.shutdown()
+        for _ in range(self._count):
+            self._idle.get().shutdown()
+        if error is None:  # Else a process may have been ended while it held the queue.
+            self._descriptions.put(None)
+            self._watcher.join()
+
+    def submit(self, task: Callable[..., None], *arguments: Any) -> Future[None]:
+        """Do a task in the first process that is free.
+
+        Arguments:
+            task: a function of a module: it gets the datasets, what to call with its progress, and
+                the arguments.
+            arguments: what else it needs.
+        """
+        future = self._threads.submit(self._do, task, arguments)
+        self._futures.append(future)
+        return future
+
+    def _do(self, task: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        worker = self._idle.get()
+        try:
+            worker.submit(_do_in_worker, task, arguments).result()
+        except BrokenProcessPool as error:
+            worker = self._start()
+            raise KilledRunError(
+                "The process of this run was killed, as happens where memory runs out: fewer "
+                "parallel_runs, data.workers or a smaller batch_size need less. The same command "
+                "goes on after the last epoch that the run finished."
+            ) from error
+        finally:
+            self._idle.put(worker)
+
+    def _end_now(self) -> None:
+        # An interrupt may have come to this process alone.
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in self._futures):
+            for process in multiprocessing.active_children():
+                process.terminate()
+            time.sleep(0.1)
+
+    def _watch(self, advance: Callable[[str], None]) -> None:
+        while (description := self._descriptions.get()) is not None:
+            advance(description)
+
+
+def ignore_captions() -> None:
+    """Keep torch from warning about the captions of PML's bars, which are not drawn."""
+    warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
+
+
+def _start_worker(splits: Splits, descriptions: "SimpleQueue[str | None]") -> None:
+    global _splits, _descriptions
+    _splits, _descriptions = splits, descriptions
+    # Interrupted from the keyboard, or left without a parent, a worker ends at once: what is
+    # resumed must not meet a worker that is still writing.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
+    ignore_captions()
+
+
+def _do_in_worker(task: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    task(_splits, _descriptions.put, *arguments)

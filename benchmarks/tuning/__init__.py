@@ -1,0 +1,1 @@
+"""The best settings of each variant, searched on validation classes with Optuna."""

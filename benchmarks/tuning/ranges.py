@@ -1,0 +1,123 @@
+"""What is searched of a setting: a range of numbers, or choices."""
+
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from optuna.trial import Trial
+
+from benchmarks.errors import SettingsError, nearest
+from benchmarks.settings.merging import is_object
+
+Scalar = float | int | str | bool | None
+
+
+@dataclass(frozen=True)
+class Float:
+    """Numbers from `low` to `high`, evenly or (`log`) evenly in their logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            if not _is_number(getattr(self, name)):
+                raise ValueError(f"{name}: expected a number but got {getattr(self, name)!r}.")
+        if not isinstance(self.log, bool):
+            raise ValueError(f"log: expected true or false but got {self.log!r}.")
+        if not self.low < self.high:
+            raise ValueError(f"the range is empty: low {self.low} is not below high {self.high}.")
+        if self.log and not self.low > 0:
+            raise ValueError(f"low: expected more than 0, for a log scale, but got {self.low}.")
+
+    def __contains__(self, value: object) -> bool:
+        return _is_number(value) and self.low <= value <= self.high
+
+    def suggest(self, trial: Trial, name: str) -> float:
+        """Return what to try, in three digits: more would be hard to read and say no more."""
+        return float(f"{trial.suggest_float(name, self.low, self.high, log=self.log):.3g}")
+
+
+@dataclass(frozen=True)
+class Int(Float):
+    """Whole numbers from `low` to `high`."""
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("low", "high"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name}: expected a whole number but got {getattr(self, name)}.")
+
+    def suggest(self, trial: Trial, name: str) -> int:
+        """Return what to try."""
+        return trial.suggest_int(name, self.low, self.high, log=self.log)
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One of `choices`: numbers, texts, true, false or null."""
+
+    choices: list[Scalar]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.choices, list) or len(self.choices) < 2:
+            raise ValueError(f"choices: expected two or more but got {self.choices!r}.")
+        for choice in self.choices:
+            if not isinstance(choice, Scalar):
+                raise ValueError(
+                    f"choices: expected numbers, texts, true, false or null but got {choice!r}."
+                )
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.choices
+
+    def suggest(self, trial: Trial, name: str) -> Scalar:
+        """Return what to try."""
+        return trial.suggest_categorical(name, self.choices)
+
+
+Range = Float | Int | Categorical
+KINDS: dict[str, type[Range]] = {kind.__name__: kind for kind in (Float, Int, Categorical)}
+
+
+def parse(described: Any, path: str) -> Range:
+    """Make a range of `Kind: {keyword: value}`.
+
+    Arguments:
+        described: as a settings file has it.
+        path: where it stands, for messages.
+
+    Raises:
+        SettingsError: if there is no such kind, or the range is empty or wrong otherwise.
+    """
+    if not is_object(described):
+        raise SettingsError(
+            f"{path}: expected one of {', '.join(KINDS)}, such as `Float: {{low: 0.01, high: 1, "
+            f"log: true}}`, but got {described!r}."
+        )
+    ((kind, given),) = described.items()
+    if kind not in KINDS:
+        raise SettingsError(f"{path}: unknown type of range {kind!r}: {nearest(kind, KINDS)}")
+    _check_keywords(kind, given, f"{path}.{kind}")
+    try:
+        return KINDS[kind](**given)
+    except ValueError as error:
+        raise SettingsError(f"{path}.{kind}: {error}") from error
+
+
+def _check_keywords(kind: str, given: Any, path: str) -> None:
+    if not isinstance(given, dict):
+        raise SettingsError(f"{path}: expected {{keyword: value}} but got {given!r}.")
+    known = {field.name: field for field in fields(KINDS[kind])}
+    for key in given.keys() - known.keys():
+        raise SettingsError(f"{path}: unknown keyword {key!r}: {nearest(str(key), known)}")
+    for key, field in known.items():
+        if key not in given and field.default is MISSING:
+            raise SettingsError(f"{path}.{key} is needed.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
