@@ -85,7 +85,7 @@ def test_a_new_page_is_found_and_a_page_that_is_named_keeps_its_place():
     assert filled[:-1] == sorted(filled[:-1])
 
 
-@pytest.mark.parametrize("word", ["TripletMarginLoss", "DDP", "AMP"])
+@pytest.mark.parametrize("word", ["TripletMarginLoss", "DDP", "AMP", "export", "model"])
 def test_the_search_finds_what_users_type(word):
     """Words as the search of the site splits them; it leaves the pages of single studies out."""
     separator = SITE["plugins"][0]["search"]["separator"]

@@ -42,7 +42,7 @@ def draw(found: Sequence[Found], noise: float, folder: Path) -> None:
 def _panel(panel: Axes, result: Found, dimension: Dimension, noise: float) -> None:
     trials = [t for t in result.study.trials if t.value is not None]
     ended = [t for t in trials if t.state == TrialState.PRUNED]
-    blue, orange = plots.COLOURS[1], plots.COLOURS[2]
+    blue, orange, *_ = plots.COLOURS
     _points(panel, result.study.finished, dimension, color=blue, label="finished")
     _points(panel, ended, dimension, color="#888888", facecolors="none", label="pruned")
     best = {"color": orange, "marker": "*", "s": 110, "label": "best, and equal within noise"}
