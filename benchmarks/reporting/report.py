@@ -96,7 +96,7 @@ def _page(
     differing = {name: _without(tree, common) for name, tree in settings.items()}
     return "\n".join(
         [
-            f"# {folder.name}",
+            f"# {in_words(folder.name)}",
             "",
             markdown(figures(summary, ON_PAGES)),
             "",

@@ -137,6 +137,7 @@ def test_the_page_says_figures_settings_and_commit_together(config):
     assert f"commit {versions['commit']}" in page
     assert f"torch {versions['torch']}" in page
     assert "| plain+ps " in page
+    assert page.startswith("# letters\n")
     header = page.split("\n")[2].replace(" ", "")
     assert header.startswith("|variant|againstitsbaseline|MAP@Rdifference|MAP@R[%]|P@1[%]|")
     common, differing = page.split("## Settings of each variant")
