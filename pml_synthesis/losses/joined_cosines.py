@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from pytorch_metric_learning import distances, losses
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import Module
+from torch.nn.functional import normalize
 
 from ..augmenters import SyntheticBatch
 from ..augmenters.synthetic_batch import Mixture
+from ..functional import mix_units
+from ..functional.unit_vectors import unit
 from ..pml import loss_class
 from .proxy_bindings import ProxyBinding
 
@@ -208,6 +210,12 @@ class _Mix:
         vectors = units.flatten(0, -2), norms.flatten(), mixed.detach().flatten(0, -2)
         return cls(members, pairs, mixture.weight, *vectors)
 
+    def write_vectors(self, of_all: Tensor) -> Tensor:
+        """Return v, [N, D], as a function of all vectors."""
+        units = unit(of_all)
+        first, second = (units.index_select(0, end) for end in self.members[self.pairs])
+        return mix_units(first, second, self.weight)[0]
+
     def write_cosines(self, of_all: Tensor, dim: int, out: Tensor) -> None:
         """Mix cosines of all vectors, which are counted by that dimension."""
         norms = self.norms.unsqueeze(1 - dim)
@@ -258,14 +266,20 @@ class _MixedCosines(torch.autograd.Function):
         in_columns.write_cosines(cosines, 1, out=of_real[:, num_columns:])
         in_rows.write_cosines(of_real, 0, out=joined[num_rows:])
         ctx.mixes = in_rows, in_columns
-        ctx.save_for_backward(rows, columns, row_lengths, lengths, joined)
+        ctx.save_for_backward(embeddings, columns, rows, row_lengths, lengths, joined)
         return joined
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        rows, columns, row_lengths, lengths, joined = ctx.saved_tensors
+        embeddings, columns, rows, row_lengths, lengths, joined = ctx.saved_tensors
         in_rows, in_columns = ctx.mixes
+        if torch.is_grad_enabled():
+            # With create_graph=True: the gradients are to have gradients.
+            cosines = _cosines_of_vectors(embeddings, columns, in_rows, in_columns)
+            inputs = [x for x in (embeddings, columns) if x.requires_grad]
+            found = iter(torch.autograd.grad(cosines, inputs, grad, create_graph=True))
+            of_both = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
+            return *of_both, None, None, None, None
         num_rows, num_columns = len(rows), len(lengths)
 
         # Back from the mixed rows to the real ones, then from the mixed columns.
@@ -287,6 +301,18 @@ class _MixedCosines(torch.autograd.Function):
         of_columns.div_(lengths[in_columns.members].unsqueeze(1))
         grad_columns.index_add_(1, in_columns.members, of_columns.T)
         return grad_rows, grad_columns, None, None, None, None
+
+
+def _cosines_of_vectors(
+    embeddings: Tensor, columns: Tensor, in_rows: _Mix, in_columns: _Mix
+) -> Tensor:
+    """Return what :class:`_MixedCosines` does, with all mixes written out: slower, but
+    differentiable as often as one likes."""
+    rows, proxies = (
+        torch.cat([vectors, mix.write_vectors(vectors)])
+        for vectors, mix in ((embeddings, in_rows), (columns.T, in_columns))
+    )
+    return normalize(rows, dim=1) @ normalize(proxies, dim=1).T
 
 
 def _project_out(gradients: Tensor, units: Tensor) -> Tensor:

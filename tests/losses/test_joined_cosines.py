@@ -261,6 +261,28 @@ def test_gradcheck(class_dim):
         return joined_cosines.joined_cosines(batch, binding, weight, x).matrix
 
     torch.autograd.gradcheck(cosines, (x, weight))
+    torch.autograd.gradgradcheck(cosines, (x, weight))
+
+
+@fast_losses
+@pytest.mark.parametrize("of", ["both", "embeddings", "proxies"])
+def test_second_derivatives_are_those_of_the_general_path(case, of, monkeypatch, taken):
+    def gradients_of_penalty():
+        x, y = draw_batch(0)
+        loss = build_loss(case)
+        weight = getattr(loss, case.weight)
+        x.requires_grad_(of != "proxies")
+        weight.requires_grad_(of != "embeddings")
+        inputs = [part for part in (x, weight) if part.requires_grad]
+        value = SynthesisLoss(loss, ProxySynthesis(mu=2, seed=1))(x, y)
+        first = torch.autograd.grad(value, inputs, create_graph=True)
+        return torch.autograd.grad(sum(part.square().sum() for part in first), inputs)
+
+    got = gradients_of_penalty()
+    assert taken == [True]
+    general(monkeypatch)
+    for one, other in zip(got, gradients_of_penalty(), strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
 
 
 def test_no_copy_of_the_proxies_is_made():
