@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from .pair_tuples import (
     repeat_for_anchors,
     repeat_for_candidates,
 )
-from .real_parents import ParentReducer, regularizer_of_real, with_source_norms
+from .real_parents import ParentReducer, regularizer_of_real, weighed_terms, with_source_norms
 
 # Their elements are pairs or triplets, so a weight multiplies an element. Others sum over
 # candidates inside of a logarithm, which a weight of the element does not reach.
@@ -150,9 +151,10 @@ class PairEvaluation:
         weights: tuple[Tensor, Tensor] | None,
         *call: Any,
     ) -> Tensor:
-        changes = {"reducer": ParentReducer(self.loss.reducer, parents, weights)}
-        with substituted(self.loss, changes, records=False) as twin:
-            return unregularized_loss(twin, rows, labels, parents, *call)
+        # Not in the reducer: where it gives no scalar, another one takes its place.
+        weigh = partial(weighed_terms, weights=weights)
+        with substituted(self.loss, {}, records=False) as twin:
+            return unregularized_loss(twin, rows, labels, parents, *call, weigh=weigh)
 
     @contextmanager
     def _explained(self, candidates: SyntheticBatch | None) -> Iterator[None]:

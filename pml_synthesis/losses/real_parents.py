@@ -39,25 +39,34 @@ class ParentReducer(Module):
 
     def forward(self, loss_dict: dict[str, Any], embeddings: Tensor, _: Tensor) -> Any:
         """Reduce the elements of a loss."""
-        if self.weights is not None:
-            loss_dict = {name: self._weighed(terms) for name, terms in loss_dict.items()}
+        loss_dict = weighed_terms(loss_dict, self.weights)
         for name in self.factors.keys() & loss_dict.keys():
             terms = loss_dict[name]
             multiplied = {"losses": terms["losses"] * self.factors[name]}
             loss_dict = loss_dict | {name: terms | multiplied}
         return self.reducer(loss_dict, embeddings, self.labels)
 
-    def _weighed(self, terms: dict[str, Any]) -> dict[str, Any]:
-        """Multiply each pair or triplet by the weights of its embeddings."""
-        if not isinstance(terms["losses"], Tensor) or terms["reduction_type"] == "already_reduced":
-            return terms
-        assert self.weights is not None
-        of_anchors, of_others = self.weights
-        anchors, *others = terms["indices"]
-        weights = of_anchors[anchors]
-        for indices in others:
-            weights = weights * of_others[indices]
-        return terms | {"losses": terms["losses"] * weights.to(terms["losses"])}
+
+def weighed_terms(loss_dict: dict[str, Any], weights: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+    """Multiply each pair or triplet of a loss by the weights of its embeddings.
+
+    Args:
+        loss_dict: what the loss computes, by the names of its sub-losses.
+        weights: of anchors and of others, or None where all are 1.
+    """
+    if weights is None:
+        return loss_dict
+    return {name: _weighed(terms, *weights) for name, terms in loss_dict.items()}
+
+
+def _weighed(terms: dict[str, Any], of_anchors: Tensor, of_others: Tensor) -> dict[str, Any]:
+    if not isinstance(terms["losses"], Tensor) or terms["reduction_type"] == "already_reduced":
+        return terms
+    anchors, *others = terms["indices"]
+    weights = of_anchors[anchors]
+    for indices in others:
+        weights = weights * of_others[indices]
+    return terms | {"losses": terms["losses"] * weights.to(terms["losses"])}
 
 
 class KnownTerm(Module):

@@ -179,6 +179,20 @@ def test_weights_multiply_pairs():
         torch.testing.assert_close(value, total, **CLOSE)
 
 
+@pytest.mark.parametrize("role", ["all", "candidate"])
+def test_a_term_keeps_its_weights_where_the_reducer_gives_no_scalar(role):
+    x, y = draw_batch(0)
+
+    def term(**options):
+        regularizer = SynthesisRegularizer(Near(role, weighted=True))
+        loss = losses.ContrastiveLoss(**options, embedding_regularizer=regularizer)
+        return loss(x, y)
+
+    value = term(reducer=reducers.DoNothingReducer())["embedding_reg_loss"]["losses"]
+    plain = losses.ContrastiveLoss()(x, y)
+    torch.testing.assert_close(value, term() - plain, **CLOSE)
+
+
 def test_parts_of_a_compose_may_differ_in_role():
     x, y = draw_batch(0)
     parts = [Near("negative"), Near("candidate"), Mirror()]
