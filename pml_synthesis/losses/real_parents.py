@@ -62,10 +62,12 @@ def weighed_terms(loss_dict: dict[str, Any], weights: tuple[Tensor, Tensor] | No
 def _weighed(terms: dict[str, Any], of_anchors: Tensor, of_others: Tensor) -> dict[str, Any]:
     if not isinstance(terms["losses"], Tensor) or terms["reduction_type"] == "already_reduced":
         return terms
-    anchors, *others = terms["indices"]
+    # An element that belongs to its anchor alone, as the beta of its class, has one index.
+    indices = terms["indices"]
+    anchors, *others = (indices,) if isinstance(indices, Tensor) else indices
     weights = of_anchors[anchors]
-    for indices in others:
-        weights = weights * of_others[indices]
+    for members in others:
+        weights = weights * of_others[members]
     return terms | {"losses": terms["losses"] * weights.to(terms["losses"])}
 
 

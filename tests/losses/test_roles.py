@@ -180,6 +180,17 @@ def test_weights_multiply_pairs():
 
 
 @pytest.mark.parametrize("role", ["all", "candidate"])
+def test_weights_multiply_the_betas_of_the_classes_of_anchors(role):
+    x, y = draw_batch(0)
+    options = {"nu": 0.1, "learn_beta": True, "num_classes": 5}
+    loss = losses.MarginLoss(**options, reducer=reducers.DoNothingReducer()).double()
+    elements = SynthesisLoss(loss, Near(role, weighted=True))(x, y)["beta_reg_loss"]
+    weights = torch.cat([torch.ones(len(y)).double(), made(Near(role, True), x, y).weights])
+    expected = 0.1 * 1.2 * weights[elements["indices"]]
+    torch.testing.assert_close(elements["losses"], expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("role", ["all", "candidate"])
 def test_a_term_keeps_its_weights_where_the_reducer_gives_no_scalar(role):
     x, y = draw_batch(0)
 
