@@ -166,10 +166,10 @@ class PairEvaluation:
                 raise
             raise ValueError(self._refusal("candidate")) from error
 
-    def _refusal(self, role: Role) -> str:
+    def _refusal(self, role: Role, name: str | None = None) -> str:
         return (
-            f"The augmenter made embeddings of the role {role!r}, which {type(self.loss).__name__} "
-            "cannot honour: see the page of losses in the documentation. ContrastiveLoss, "
+            f"The augmenter made embeddings of the role {role!r}, which "
+            f"{name or type(self.loss).__name__} cannot honour: see the page of losses in the documentation. ContrastiveLoss, "
             "MultiSimilarityLoss and TripletMarginLoss can."
         )
 
@@ -231,6 +231,9 @@ class PairEvaluation:
         for role, without in (("negative", _WITHOUT_MATRIX), ("candidate", _WITHOUT_REFERENCES)):
             if role in roles and isinstance(self.loss, without):
                 raise ValueError(self._refusal(role))
+        # It compares positives with negatives, and finds real ones alone among its distances.
+        if "candidate" in roles and getattr(self.loss, "swap", False):
+            raise ValueError(self._refusal("candidate", f"{name}(swap=True)"))
         if "candidate" in roles and any(
             isinstance(part, PerAnchorReducer) for part in self.loss.reducer.modules()
         ):

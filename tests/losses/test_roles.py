@@ -344,6 +344,19 @@ def test_a_loss_that_cannot_honour_a_role_says_so(role, loss):
         SynthesisLoss(loss, Near(role))(*draw_batch(0))
 
 
+@pytest.mark.parametrize("hook", ["joined", "term"])
+def test_triplets_that_swap_anchor_and_positive_refuse_candidates(hook):
+    x, y = draw_batch(0)
+    loss = SynthesisLoss(losses.TripletMarginLoss(swap=True), Near("candidate"))
+    if hook == "term":
+        regularizer = SynthesisRegularizer(Near("candidate"))
+        loss = losses.TripletMarginLoss(swap=True, embedding_regularizer=regularizer)
+    message = r"role 'candidate', which TripletMarginLoss\(swap=True\) cannot honour"
+    with pytest.raises(ValueError, match=message):
+        loss(x, y)
+    assert SynthesisLoss(losses.TripletMarginLoss(swap=True), Near("all"))(x, y).isfinite()
+
+
 def test_negatives_have_no_term_and_no_weights_and_no_references():
     x, y = draw_batch(0)
     loss = losses.ContrastiveLoss(embedding_regularizer=SynthesisRegularizer(Near("negative")))
