@@ -167,10 +167,11 @@ class PairEvaluation:
             raise ValueError(self._refusal("candidate")) from error
 
     def _refusal(self, role: Role, name: str | None = None) -> str:
+        name = name or type(self.loss).__name__
         return (
-            f"The augmenter made embeddings of the role {role!r}, which "
-            f"{name or type(self.loss).__name__} cannot honour: see the page of losses in the documentation. ContrastiveLoss, "
-            "MultiSimilarityLoss and TripletMarginLoss can."
+            f"The augmenter made embeddings of the role {role!r}, which {name} cannot honour: see "
+            "the page of losses in the documentation. ContrastiveLoss, MultiSimilarityLoss and "
+            "TripletMarginLoss can."
         )
 
     def _with_candidates(

@@ -47,7 +47,9 @@ class ParentReducer(Module):
         return self.reducer(loss_dict, embeddings, self.labels)
 
 
-def weighed_terms(loss_dict: dict[str, Any], weights: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+def weighed_terms(
+    loss_dict: dict[str, Any], weights: tuple[Tensor, Tensor] | None
+) -> dict[str, Any]:
     """Multiply each pair or triplet of a loss by the weights of its embeddings.
 
     Args:
