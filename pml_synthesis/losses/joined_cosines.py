@@ -133,9 +133,12 @@ def joined_cosines(
                 in_columns,
             )
         # As constants: the norm of a normalised vector does not change with the vector.
-        return JoinedCosines(
-            matrix, (row_norms / row_lengths).detach(), (column_norms / column_lengths).detach()
+        # What is so long that its norm overflows becomes 0.
+        unit_norms = (
+            (norms / by).detach().nan_to_num(nan=0.0)
+            for norms, by in ((row_norms, row_lengths), (column_norms, column_lengths))
         )
+        return JoinedCosines(matrix, *unit_norms)
 
 
 def _mixes(batch: SyntheticBatch) -> tuple[_Mix, _Mix] | tuple[None, None]:

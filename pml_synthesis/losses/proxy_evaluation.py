@@ -245,5 +245,7 @@ class ProxyEvaluation:
         rows = with_source_norms(rows, batch.norm_source, self.inputs.embeddings)
         if batch.num_new_classes:
             norm = torch.linalg.vector_norm(self.proxies, dim=-1).mean()
-            proxies = unit(proxies) * norm.to(proxies)
+            # A norm that overflows would make NaNs of zeros.
+            largest = torch.finfo(proxies.dtype).max
+            proxies = unit(proxies) * norm.clamp_max(largest).to(proxies)
         return rows, proxies

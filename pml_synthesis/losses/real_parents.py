@@ -111,6 +111,8 @@ def with_source_norms(rows: Tensor, source: Tensor, embeddings: Tensor) -> Tenso
     norms = torch.linalg.vector_norm(embeddings, dim=1)
     norms = torch.cat([norms, norms.new_ones(1)])[source]
     norms = norms if rows.requires_grad else norms.detach()
+    # A norm that overflows would make NaNs of zeros.
+    norms = norms.clamp_max(torch.finfo(norms.dtype).max)
     safe = torch.where(own > 1e-12, own, 1.0)
     scaled = rows / safe.unsqueeze(1) * norms.unsqueeze(1)
     return torch.where((source >= 0).unsqueeze(1), scaled, rows)

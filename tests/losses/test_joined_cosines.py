@@ -155,6 +155,23 @@ def test_equals_the_general_path_near_opposite_vectors(case, dtype, gap, offset,
         torch.testing.assert_close(got, wanted, rtol=0, atol=10 * precision)
 
 
+@fast_losses
+@all_augmenters
+@pytest.mark.parametrize("of", ["embedding", "proxy"])
+def test_norms_that_overflow_are_taken_as_in_the_general_path(case, augmenter, of, monkeypatch):
+    x, y = draw_batch(0, dtype=torch.float32)
+    loss = build_loss(case).float()
+    weight = getattr(loss, case.weight)
+    with torch.no_grad():
+        vector = x[0] if of == "embedding" else weight.movedim(case.class_dim, 0)[0]
+        vector *= 1e20 / vector.abs().max()
+    value = SynthesisLoss(loss, augmenter())(x, y)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(value, [x, weight]))
+    general(monkeypatch)
+    expected = SynthesisLoss(loss, augmenter())(x, y)
+    torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
+
+
 SHORT = {
     "an embedding": [slice(0, 1), slice(0, 0)],
     "a proxy": [slice(0, 0), slice(1, 2)],
