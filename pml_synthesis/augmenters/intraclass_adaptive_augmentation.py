@@ -177,8 +177,9 @@ class IntraclassAdaptiveAugmentation(BaseAugmenter):
         :meth:`BaseAugmenter.update`."""
         if self.running:
             present, counts, mean, variance = self._refreshed(batch, least_weight=0.0)
-            # A class whose embeddings overflowed, or squared would, is left out of this step.
-            finite = (mean.isfinite() & variance.isfinite()).all(dim=1)
+            # A class whose embeddings overflow, or their squares, is left out of this step: with
+            # such a mean all later variances would overflow.
+            finite = (mean.square() + variance).isfinite().all(dim=1)
             used = finite.cpu().nonzero().squeeze(1)
             self._remember(present[used], counts[used], mean[used], variance[used])
 

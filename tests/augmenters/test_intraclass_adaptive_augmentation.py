@@ -236,6 +236,15 @@ def test_what_is_left_out_of_running_statistics_is_not_counted(wrong, first):
     torch.testing.assert_close(one.variance, other.variance)
 
 
+def test_running_statistics_get_over_equal_embeddings_without_a_finite_square():
+    augmenter = iaa(2, 4, running=True, num_neighbors=0).float()
+    y = torch.tensor([0, 0, 1, 1])
+    augmenter(torch.full((4, 4), 1e20), y)
+    assert augmenter.num_seen == [0, 0]
+    augmenter(torch.ones(4, 4), y)
+    assert torch.equal(augmenter.mean, torch.ones(2, 4)) and augmenter.num_seen == [2, 2]
+
+
 def test_batches_change_nothing_of_what_was_estimated():
     augmenter = estimated()
     before = copy.deepcopy(augmenter.state_dict())
