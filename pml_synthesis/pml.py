@@ -219,7 +219,12 @@ def cast_like(weight: Tensor, embeddings: Tensor) -> Tensor:
 
 
 def unregularized_loss(
-    loss: Any, rows: Tensor, labels: Tensor, parents: Tensor, *call: Any
+    loss: Any,
+    rows: Tensor,
+    labels: Tensor,
+    parents: Tensor,
+    *call: Any,
+    weigh: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> Tensor:
     """Return the loss without its regularizers, a scalar: by its default reducer where its own
     gives none.
@@ -230,8 +235,9 @@ def unregularized_loss(
         labels: [M].
         parents: the labels that its reducer sees, [M].
         call: what else `compute_loss` takes: mined tuple, reference embeddings, their labels.
+        weigh: what the elements of the loss become before they are reduced.
     """
-    loss_dict = loss.compute_loss(rows, labels, *call)
+    loss_dict = weigh(loss.compute_loss(rows, labels, *call))
     value: Any = loss.reducer(loss_dict, rows, parents)
     if not (isinstance(value, Tensor) and value.numel() == 1):
         defaults = {name: loss.get_default_reducer() for name in loss_dict}

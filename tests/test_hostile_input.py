@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning import losses
+from pytorch_metric_learning.distances import DotProductSimilarity
 from torch.nn.functional import normalize
 
 import reference
@@ -185,6 +186,26 @@ def meet(rows, proxies):
     """Tell whether a row and a proxy have the same direction, or opposite ones, to rounding."""
     cosines = normalize(rows) @ normalize(proxies.flatten(0, -2)).T
     return bool((cosines.abs() > 1 - 1e-5).any())
+
+
+def test_proxies_whose_norms_overflow_have_a_finite_loss():
+    torch.manual_seed(0)
+    loss = losses.SphereFaceLoss(3, 8)
+    loss.W.data[:, 0] *= 1e20 / loss.W.data[:, 0].abs().max()
+    x, y = torch.randn(6, 8, requires_grad=True), torch.tensor([0, 0, 1, 1, 2, 2])
+    value = SynthesisLoss(loss, ProxySynthesis(seed=0))(x, y)
+    assert value.isfinite()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(value, [x, loss.W]))
+
+
+def test_embeddings_whose_norms_overflow_have_a_finite_loss():
+    torch.manual_seed(0)
+    distance = DotProductSimilarity(normalize_embeddings=False)
+    loss = losses.NormalizedSoftmaxLoss(3, 8, temperature=1e18, distance=distance)
+    x, y = torch.eye(8)[:6], torch.tensor([0, 0, 1, 1, 2, 2])
+    x[0] *= 2e19
+    assert loss(x, y).isfinite()
+    assert SynthesisLoss(loss, SymmetricalSynthesis(seed=0))(x, y).isfinite()
 
 
 @hostile

@@ -176,14 +176,12 @@ class IntraclassAdaptiveAugmentation(BaseAugmenter):
         """Count the batch, if the statistics are running ones; see
         :meth:`BaseAugmenter.update`."""
         if self.running:
-            present, counts, *moments = self._refreshed(batch, least_weight=0.0)
-            # A step in half precision whose embeddings overflowed is left out.
-            old = self.mean[present], self.variance[present]
-            mean, variance = (
-                torch.where(new.isfinite(), new, kept)
-                for new, kept in zip(moments, old, strict=True)
-            )
-            self._remember(present, counts, mean, variance)
+            present, counts, mean, variance = self._refreshed(batch, least_weight=0.0)
+            # A class whose embeddings overflow, or their squares, is left out of this step: with
+            # such a mean all later variances would overflow.
+            finite = (mean.square() + variance).isfinite().all(dim=1)
+            used = finite.cpu().nonzero().squeeze(1)
+            self._remember(present[used], counts[used], mean[used], variance[used])
 
     @torch.no_grad()
     def estimate(self, embeddings: Tensor, labels: Tensor) -> None:

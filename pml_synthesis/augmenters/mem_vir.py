@@ -32,7 +32,8 @@ class MemVir(BaseAugmenter):
     .. math:: x^{t - k (M + 1)}, \quad p^{t - k (M + 1)}, \quad \text{with the labels } y + k C
 
     Each remembered step has C classes of its own: an embedding of class y in that step is a
-    negative of today's proxy of y, too. What is remembered is constant. Nothing is made of the
+    negative of today's proxy of y, too. What is remembered is constant; embeddings that are not
+    finite are left out. Nothing is made of the
     memory before it has a step that is old enough; all N steps take part after `warm_up_steps` +
     N (M + 1) steps.
 
@@ -171,8 +172,12 @@ class MemVir(BaseAugmenter):
         if self.step < self.warm_up_steps:
             return
         assert batch.proxies is not None
-        slot, size = self.num_remembered % self.num_slots, len(batch)
-        order = batch.canonical_order().to(self.labels.device)
+        order = batch.canonical_order()
+        # One that is not finite would make the loss so whenever it is recalled.
+        largest = torch.linalg.vector_norm(batch.embeddings, ord=torch.inf, dim=1)
+        finite = largest <= torch.finfo(self.embeddings.dtype).max
+        order = order[finite[order]].to(self.labels.device)
+        slot, size = self.num_remembered % self.num_slots, len(order)
         for memory, values in ((self.embeddings, batch.embeddings), (self.labels, batch.labels)):
             torch.index_select(values.to(memory), 0, order, out=memory[slot, :size])
         self.proxies[slot].copy_(batch.proxies)

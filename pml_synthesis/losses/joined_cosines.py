@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from pytorch_metric_learning import distances, losses
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import Module
+from torch.nn.functional import normalize
 
 from ..augmenters import SyntheticBatch
 from ..augmenters.synthetic_batch import Mixture
+from ..functional import mix_units
+from ..functional.unit_vectors import unit
 from ..pml import loss_class
 from .proxy_bindings import ProxyBinding
 
@@ -33,6 +35,8 @@ _LOSSES = (
     losses.SubCenterArcFaceLoss,
 )
 _EPS = 1e-12  # as in torch.nn.functional.normalize
+# These normalize their proxies before their distance does it again.
+_NORMALIZING_TWICE = (losses.NormalizedSoftmaxLoss,)
 # Mixing cosines divides their rounding errors by the norm of the mix, in rows and in columns: they
 # grow 400 times at most, which leaves four to five digits in float32.
 _SHORTEST_MIX = 0.05
@@ -83,8 +87,17 @@ class JoinedCosines:
         return squares.add_(self.row_norms.unsqueeze(1) ** 2)
 
 
+def shortest_proxy(loss: losses.BaseMetricLossFunction) -> float:
+    """Return the norm up to which a loss divides its proxies by a constant, that norm."""
+    return _EPS**2 if loss_class(loss) in _NORMALIZING_TWICE else _EPS
+
+
 def joined_cosines(
-    batch: SyntheticBatch, binding: ProxyBinding, weight: Tensor, embeddings: Tensor
+    batch: SyntheticBatch,
+    binding: ProxyBinding,
+    weight: Tensor,
+    embeddings: Tensor,
+    shortest: float = _EPS,
 ) -> JoinedCosines:
     """Compute the cosines of real and synthetic embeddings to real and synthetic proxies.
 
@@ -93,6 +106,7 @@ def joined_cosines(
         binding: of the loss.
         weight: of the loss, of C K proxies.
         embeddings: the real ones, [B, D].
+        shortest: what :func:`shortest_proxy` says of the loss.
     """
     in_rows, in_columns = _mixes(batch)
     # Of a batch with mixes, what is not mixed comes first and counts as real.
@@ -104,7 +118,8 @@ def joined_cosines(
     with torch.autocast(embeddings.device.type, enabled=False):
         row_norms = torch.cat([torch.linalg.vector_norm(part, dim=1) for part in rows])
         column_norms = torch.cat([torch.linalg.vector_norm(part, dim=0) for part in columns])
-        row_lengths, column_lengths = row_norms.clamp_min(_EPS), column_norms.clamp_min(_EPS)
+        row_lengths = row_norms.clamp_min(_EPS)
+        column_lengths = column_norms.clamp_min(shortest)
         if in_rows is None or in_columns is None:
             units = torch.cat(rows) / row_lengths.unsqueeze(1)
             matrix = torch.cat([units @ part for part in columns], dim=1) / column_lengths
@@ -112,15 +127,18 @@ def joined_cosines(
             matrix = _MixedCosines.apply(
                 rows[0],
                 columns[0],
-                row_lengths[: len(rows[0])].detach(),
-                column_lengths[: columns[0].shape[1]].detach(),
+                _Lengths.of(row_norms.detach(), len(rows[0]), _EPS),
+                _Lengths.of(column_norms.detach(), columns[0].shape[1], shortest),
                 in_rows,
                 in_columns,
             )
         # As constants: the norm of a normalised vector does not change with the vector.
-        return JoinedCosines(
-            matrix, (row_norms / row_lengths).detach(), (column_norms / column_lengths).detach()
+        # What is so long that its norm overflows becomes 0.
+        unit_norms = (
+            (norms / by).detach().nan_to_num(nan=0.0)
+            for norms, by in ((row_norms, row_lengths), (column_norms, column_lengths))
         )
+        return JoinedCosines(matrix, *unit_norms)
 
 
 def _mixes(batch: SyntheticBatch) -> tuple[_Mix, _Mix] | tuple[None, None]:
@@ -173,6 +191,35 @@ class KnownCosines(Module):
 
 
 @dataclass(frozen=True)
+class _Lengths:
+    """What vectors are divided by, the real ones first, which are mixed to the others.
+
+    Args:
+        real: what the loss divides the real vectors by, their norms at least.
+        shortest: the norm up to which it divides by a constant, that norm.
+        constant: which vectors, real and mixed, are not longer.
+        ratios: what the loss divides a real vector by, over what the augmenter divides it by before
+            it mixes it: 1, or less where a vector is so short that the augmenter leaves it as it
+            is.
+        mixed_ratios: the same of the mixed vectors.
+    """
+
+    real: Tensor
+    shortest: float
+    constant: Tensor
+    ratios: Tensor
+    mixed_ratios: Tensor
+
+    @classmethod
+    def of(cls, norms: Tensor, num_real: int, shortest: float) -> _Lengths:
+        """Return the lengths for the norms of all vectors."""
+        lengths = norms.clamp_min(shortest)
+        ratios = torch.where(norms > _EPS, torch.ones_like(norms), lengths)
+        real_and_mixed = ratios.split([num_real, len(norms) - num_real])
+        return cls(lengths[:num_real], shortest, norms <= shortest, *real_and_mixed)
+
+
+@dataclass(frozen=True)
 class _Mix:
     """Mixes of unit vectors, v_n = (lambda u_i + (1 - lambda) u_j) / c_n, where c_n is the length.
 
@@ -206,30 +253,62 @@ class _Mix:
             pairs = (pairs.unsqueeze(2) * len(centers) + centers).flatten(1)
         units, norms = (part.detach().to(mixed) for part in (mixture.units, mixture.norms))
         vectors = units.flatten(0, -2), norms.flatten(), mixed.detach().flatten(0, -2)
-        return cls(members, pairs, mixture.weight, *vectors)
+        # As lerp has rounded it: 1 - lambda is all that a mix with a vector of no length has.
+        weight = torch.tensor(mixture.weight, dtype=mixture.units.dtype).item()
+        return cls(members, pairs, weight, *vectors)
 
-    def write_cosines(self, of_all: Tensor, dim: int, out: Tensor) -> None:
+    @property
+    def ends(self) -> Tensor:
+        """Which of the vectors are mixed, [2, N]."""
+        return self.members[self.pairs]
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """How much both ends count."""
+        return self.weight, 1 - self.weight
+
+    def write_vectors(self, of_all: Tensor) -> Tensor:
+        """Return v, [N, D], as a function of all vectors."""
+        units = unit(of_all)
+        first, second = (units.index_select(0, end) for end in self.ends)
+        return mix_units(first, second, self.weight)[0]
+
+    def write_cosines(self, of_all: Tensor, dim: int, lengths: _Lengths, out: Tensor) -> None:
         """Mix cosines of all vectors, which are counted by that dimension."""
-        norms = self.norms.unsqueeze(1 - dim)
-        first, second = (of_all.index_select(dim, end) for end in self.members[self.pairs])
-        torch.mul(first, self.weight / norms, out=out).addcmul_(second, (1 - self.weight) / norms)
+        norms = self.norms * lengths.mixed_ratios
+        factors = (
+            (share / norms * lengths.ratios[end]).unsqueeze(1 - dim)
+            for share, end in zip(self.shares, self.ends, strict=True)
+        )
+        first, second = (of_all.index_select(dim, end) for end in self.ends)
+        torch.mul(first, next(factors), out=out).addcmul_(second, next(factors))
 
-    def backward(self, grad: Tensor, cosines: Tensor, dim: int, grad_cosines: Tensor) -> Tensor:
+    def backward(
+        self, grad: Tensor, cosines: Tensor, dim: int, lengths: _Lengths, grad_cosines: Tensor
+    ) -> Tensor:
         """Add the gradients of mixed cosines to those of the cosines that they were mixed of.
+
+        Args:
+            grad: of the mixed cosines.
+            cosines: the mixed ones.
+            dim: that counts the vectors.
+            lengths: of the vectors.
+            grad_cosines: those of the cosines of all vectors, each divided by its ratio.
 
         Returns:
             The gradients of u that come through c, [G, D].
         """
-        grad = grad / self.norms.unsqueeze(1 - dim)
-        self._add_to_ends(self.members[self.pairs], grad, dim, grad_cosines)
+        grad = grad / (self.norms * lengths.mixed_ratios).unsqueeze(1 - dim)
+        self._add_to_ends(self.ends, grad, dim, grad_cosines)
         # By c, a cosine has the gradient -cosine / c; and c by u_i, of which it is made, lambda v.
-        through_norms = grad.mul_(cosines).sum(dim=1 - dim).neg_()
+        through_norms = grad.mul_(cosines).sum(dim=1 - dim).neg_() / lengths.mixed_ratios
+        through_norms.masked_fill_(lengths.constant[len(lengths.real) :], 0)
         grad_units = torch.zeros_like(self.units)
         self._add_to_ends(self.pairs, self.mixed * through_norms.unsqueeze(1), 0, grad_units)
         return grad_units
 
     def _add_to_ends(self, ends: Tensor, grad: Tensor, dim: int, total: Tensor) -> None:
-        for end, share in zip(ends, (self.weight, 1 - self.weight), strict=True):
+        for end, share in zip(ends, self.shares, strict=True):
             total.index_add_(dim, end, grad, alpha=share)
 
 
@@ -245,48 +324,77 @@ class _MixedCosines(torch.autograd.Function):
         ctx: Any,
         embeddings: Tensor,
         columns: Tensor,
-        row_lengths: Tensor,
-        lengths: Tensor,
+        of_rows: _Lengths,
+        of_columns: _Lengths,
         in_rows: _Mix,
         in_columns: _Mix,
     ) -> Tensor:
-        rows = embeddings / row_lengths.unsqueeze(1)
-        num_rows, num_columns = len(rows), len(lengths)
+        rows = embeddings / of_rows.real.unsqueeze(1)
+        num_rows, num_columns = len(rows), columns.shape[1]
         joined = rows.new_empty(num_rows + len(in_rows.norms), num_columns + len(in_columns.norms))
         of_real = joined[:num_rows]
-        cosines = torch.mm(rows, columns, out=of_real[:, :num_columns]).div_(lengths)
-        in_columns.write_cosines(cosines, 1, out=of_real[:, num_columns:])
-        in_rows.write_cosines(of_real, 0, out=joined[num_rows:])
-        ctx.mixes = in_rows, in_columns
-        ctx.save_for_backward(rows, columns, row_lengths, lengths, joined)
+        cosines = torch.mm(rows, columns, out=of_real[:, :num_columns]).div_(of_columns.real)
+        in_columns.write_cosines(cosines, 1, of_columns, out=of_real[:, num_columns:])
+        in_rows.write_cosines(of_real, 0, of_rows, out=joined[num_rows:])
+        ctx.lengths, ctx.mixes = (of_rows, of_columns), (in_rows, in_columns)
+        ctx.save_for_backward(embeddings, columns, rows, joined)
         return joined
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        rows, columns, row_lengths, lengths, joined = ctx.saved_tensors
+        embeddings, columns, rows, joined = ctx.saved_tensors
+        of_rows, of_columns = ctx.lengths
         in_rows, in_columns = ctx.mixes
-        num_rows, num_columns = len(rows), len(lengths)
+        if torch.is_grad_enabled():
+            # With create_graph=True: the gradients are to have gradients.
+            cosines = _cosines_of_vectors(embeddings, columns, of_columns, in_rows, in_columns)
+            inputs = [x for x in (embeddings, columns) if x.requires_grad]
+            found = iter(torch.autograd.grad(cosines, inputs, grad, create_graph=True))
+            of_both = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
+            return *of_both, None, None, None, None
+        num_rows, num_columns = len(rows), columns.shape[1]
 
         # Back from the mixed rows to the real ones, then from the mixed columns.
-        real = grad[:num_rows].clone()
-        of_rows = in_rows.backward(grad[num_rows:], joined[num_rows:], 0, grad_cosines=real)
+        ratios = of_rows.ratios.unsqueeze(1)
+        real = grad[:num_rows] / ratios
+        grad_row_units = in_rows.backward(grad[num_rows:], joined[num_rows:], 0, of_rows, real)
+        real.mul_(ratios)
         real, mixed = real[:, :num_columns], real[:, num_columns:]
         cosines, of_mixed = joined[:num_rows, :num_columns], joined[:num_rows, num_columns:]
-        of_columns = in_columns.backward(mixed, of_mixed, 1, grad_cosines=real)
+        real.div_(of_columns.ratios)
+        grad_column_units = in_columns.backward(mixed, of_mixed, 1, of_columns, real)
+        real.mul_(of_columns.ratios)
 
         # Back from the cosines: d s / d w = (x - s w / |w|) / |w|, where the second term is |w|'s.
-        along = (real * cosines).sum(dim=0).div_(lengths**2)
+        lengths = of_columns.real
+        squares = (lengths**2).clamp_min(torch.finfo(lengths.dtype).tiny)
+        along = (real * cosines).sum(dim=0).div_(squares)
+        along.masked_fill_(of_columns.constant[:num_columns], 0)
         real.div_(lengths)
-        grad_rows = (real @ columns.T).index_add_(0, in_rows.members, of_rows)
-        grad_rows = _project_out(grad_rows, rows).div_(row_lengths.unsqueeze(1))
+        grad_row_units.mul_(ratios[in_rows.members])
+        grad_rows = (real @ columns.T).index_add_(0, in_rows.members, grad_row_units)
+        varying = rows.masked_fill(of_rows.constant[:num_rows].unsqueeze(1), 0)
+        grad_rows = _project_out(grad_rows, varying).div_(of_rows.real.unsqueeze(1))
         # In the layout of the weight, whichever it is.
         grad_columns = rows.T @ real if columns.is_contiguous() else (real.T @ rows).T
         grad_columns.addcmul_(columns, along, value=-1)
-        of_columns = _project_out(of_columns, in_columns.units)
-        of_columns.div_(lengths[in_columns.members].unsqueeze(1))
-        grad_columns.index_add_(1, in_columns.members, of_columns.T)
+        grad_column_units = _project_out(grad_column_units, in_columns.units)
+        unit_lengths = lengths / of_columns.ratios
+        grad_column_units.div_(unit_lengths[in_columns.members].unsqueeze(1))
+        grad_columns.index_add_(1, in_columns.members, grad_column_units.T)
         return grad_rows, grad_columns, None, None, None, None
+
+
+def _cosines_of_vectors(
+    embeddings: Tensor, columns: Tensor, of_columns: _Lengths, in_rows: _Mix, in_columns: _Mix
+) -> Tensor:
+    """Return what :class:`_MixedCosines` does, with all mixes written out: slower, but
+    differentiable as often as one likes."""
+    rows, proxies = (
+        torch.cat([vectors, mix.write_vectors(vectors)])
+        for vectors, mix in ((embeddings, in_rows), (columns.T, in_columns))
+    )
+    return normalize(rows, dim=1) @ normalize(proxies, dim=1, eps=of_columns.shortest).T
 
 
 def _project_out(gradients: Tensor, units: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from .pair_tuples import (
     repeat_for_anchors,
     repeat_for_candidates,
 )
-from .real_parents import ParentReducer, regularizer_of_real, with_source_norms
+from .real_parents import ParentReducer, regularizer_of_real, weighed_terms, with_source_norms
 
 # Their elements are pairs or triplets, so a weight multiplies an element. Others sum over
 # candidates inside of a logarithm, which a weight of the element does not reach.
@@ -150,9 +151,10 @@ class PairEvaluation:
         weights: tuple[Tensor, Tensor] | None,
         *call: Any,
     ) -> Tensor:
-        changes = {"reducer": ParentReducer(self.loss.reducer, parents, weights)}
-        with substituted(self.loss, changes, records=False) as twin:
-            return unregularized_loss(twin, rows, labels, parents, *call)
+        # Not in the reducer: where it gives no scalar, another one takes its place.
+        weigh = partial(weighed_terms, weights=weights)
+        with substituted(self.loss, {}, records=False) as twin:
+            return unregularized_loss(twin, rows, labels, parents, *call, weigh=weigh)
 
     @contextmanager
     def _explained(self, candidates: SyntheticBatch | None) -> Iterator[None]:
@@ -164,11 +166,12 @@ class PairEvaluation:
                 raise
             raise ValueError(self._refusal("candidate")) from error
 
-    def _refusal(self, role: Role) -> str:
+    def _refusal(self, role: Role, name: str | None = None) -> str:
+        name = name or type(self.loss).__name__
         return (
-            f"The augmenter made embeddings of the role {role!r}, which {type(self.loss).__name__} "
-            "cannot honour: see the page of losses in the documentation. ContrastiveLoss, "
-            "MultiSimilarityLoss and TripletMarginLoss can."
+            f"The augmenter made embeddings of the role {role!r}, which {name} cannot honour: see "
+            "the page of losses in the documentation. ContrastiveLoss, MultiSimilarityLoss and "
+            "TripletMarginLoss can."
         )
 
     def _with_candidates(
@@ -229,6 +232,9 @@ class PairEvaluation:
         for role, without in (("negative", _WITHOUT_MATRIX), ("candidate", _WITHOUT_REFERENCES)):
             if role in roles and isinstance(self.loss, without):
                 raise ValueError(self._refusal(role))
+        # It compares positives with negatives, and finds real ones alone among its distances.
+        if "candidate" in roles and getattr(self.loss, "swap", False):
+            raise ValueError(self._refusal("candidate", f"{name}(swap=True)"))
         if "candidate" in roles and any(
             isinstance(part, PerAnchorReducer) for part in self.loss.reducer.modules()
         ):

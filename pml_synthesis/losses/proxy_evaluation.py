@@ -15,7 +15,13 @@ from torch.nn import Module
 from ..augmenters import SyntheticBatch
 from ..functional.unit_vectors import unit
 from ..pml import BaseMetricLossFunction, cast_like, row_weights, substituted, unregularized_loss
-from .joined_cosines import KnownCosines, cosines_suffice, joined_cosines, stand_in
+from .joined_cosines import (
+    KnownCosines,
+    cosines_suffice,
+    joined_cosines,
+    shortest_proxy,
+    stand_in,
+)
 from .loss_inputs import LossInputs
 from .proxy_bindings import ProxyBinding
 from .real_parents import KnownTerm, ParentReducer, regularizer_of_real, with_source_norms
@@ -92,7 +98,8 @@ class ProxyEvaluation:
         changes |= self._weight_regularizer_of_real()
         changes["reducer"] = ParentReducer(self.loss.reducer, parents, factors=self._factors(batch))
         if batch.num_new_classes and cosines_suffice(self.loss, self._call_weight, embeddings):
-            cosines = joined_cosines(batch, self.binding, self._call_weight, embeddings)
+            of_real = self._call_weight, embeddings
+            cosines = joined_cosines(batch, self.binding, *of_real, shortest_proxy(self.loss))
             changes["distance"] = KnownCosines(self.loss.distance, cosines)
             weight = stand_in(self._call_weight, cosines.shape[1], self.binding.class_dim)
         else:
@@ -238,5 +245,7 @@ class ProxyEvaluation:
         rows = with_source_norms(rows, batch.norm_source, self.inputs.embeddings)
         if batch.num_new_classes:
             norm = torch.linalg.vector_norm(self.proxies, dim=-1).mean()
-            proxies = unit(proxies) * norm.to(proxies)
+            # A norm that overflows would make NaNs of zeros.
+            largest = torch.finfo(proxies.dtype).max
+            proxies = unit(proxies) * norm.clamp_max(largest).to(proxies)
         return rows, proxies

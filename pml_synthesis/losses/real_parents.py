@@ -39,25 +39,38 @@ class ParentReducer(Module):
 
     def forward(self, loss_dict: dict[str, Any], embeddings: Tensor, _: Tensor) -> Any:
         """Reduce the elements of a loss."""
-        if self.weights is not None:
-            loss_dict = {name: self._weighed(terms) for name, terms in loss_dict.items()}
+        loss_dict = weighed_terms(loss_dict, self.weights)
         for name in self.factors.keys() & loss_dict.keys():
             terms = loss_dict[name]
             multiplied = {"losses": terms["losses"] * self.factors[name]}
             loss_dict = loss_dict | {name: terms | multiplied}
         return self.reducer(loss_dict, embeddings, self.labels)
 
-    def _weighed(self, terms: dict[str, Any]) -> dict[str, Any]:
-        """Multiply each pair or triplet by the weights of its embeddings."""
-        if not isinstance(terms["losses"], Tensor) or terms["reduction_type"] == "already_reduced":
-            return terms
-        assert self.weights is not None
-        of_anchors, of_others = self.weights
-        anchors, *others = terms["indices"]
-        weights = of_anchors[anchors]
-        for indices in others:
-            weights = weights * of_others[indices]
-        return terms | {"losses": terms["losses"] * weights.to(terms["losses"])}
+
+def weighed_terms(
+    loss_dict: dict[str, Any], weights: tuple[Tensor, Tensor] | None
+) -> dict[str, Any]:
+    """Multiply each pair or triplet of a loss by the weights of its embeddings.
+
+    Args:
+        loss_dict: what the loss computes, by the names of its sub-losses.
+        weights: of anchors and of others, or None where all are 1.
+    """
+    if weights is None:
+        return loss_dict
+    return {name: _weighed(terms, *weights) for name, terms in loss_dict.items()}
+
+
+def _weighed(terms: dict[str, Any], of_anchors: Tensor, of_others: Tensor) -> dict[str, Any]:
+    if not isinstance(terms["losses"], Tensor) or terms["reduction_type"] == "already_reduced":
+        return terms
+    # An element that belongs to its anchor alone, as the beta of its class, has one index.
+    indices = terms["indices"]
+    anchors, *others = (indices,) if isinstance(indices, Tensor) else indices
+    weights = of_anchors[anchors]
+    for members in others:
+        weights = weights * of_others[members]
+    return terms | {"losses": terms["losses"] * weights.to(terms["losses"])}
 
 
 class KnownTerm(Module):
@@ -98,6 +111,8 @@ def with_source_norms(rows: Tensor, source: Tensor, embeddings: Tensor) -> Tenso
     norms = torch.linalg.vector_norm(embeddings, dim=1)
     norms = torch.cat([norms, norms.new_ones(1)])[source]
     norms = norms if rows.requires_grad else norms.detach()
+    # A norm that overflows would make NaNs of zeros.
+    norms = norms.clamp_max(torch.finfo(norms.dtype).max)
     safe = torch.where(own > 1e-12, own, 1.0)
     scaled = rows / safe.unsqueeze(1) * norms.unsqueeze(1)
     return torch.where((source >= 0).unsqueeze(1), scaled, rows)

@@ -1,4 +1,5 @@
 import copy
+import math
 import re
 
 import pytest
@@ -215,6 +216,33 @@ def test_a_batch_that_is_not_finite_leaves_running_statistics_alone():
     before = augmenter.mean.clone(), augmenter.variance.clone()
     augmenter(x * torch.inf, y)
     assert torch.equal(augmenter.mean, before[0]) and torch.equal(augmenter.variance, before[1])
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, 3e20])
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_left_out_of_running_statistics_is_not_counted(wrong, first):
+    """3e20 is finite, but its variance is not."""
+    one, other = (iaa(running=True, num_neighbors=0).float() for _ in range(2))
+    good, bad = draw_batch(0), draw_batch(1)
+    bad[0].data[bad[1] == bad[1][0]] *= wrong
+    rest = bad[1] != bad[1][0]
+    for x, y in [bad, good] if first else [good, bad]:
+        one(x.float(), y)
+    for x, y in [(bad[0][rest], bad[1][rest]), good] if first else [good, bad]:
+        keep = y != bad[1][0] if y is bad[1] else slice(None)
+        other(x[keep].float(), y[keep])
+    assert one.num_seen == other.num_seen
+    torch.testing.assert_close(one.mean, other.mean)
+    torch.testing.assert_close(one.variance, other.variance)
+
+
+def test_running_statistics_get_over_equal_embeddings_without_a_finite_square():
+    augmenter = iaa(2, 4, running=True, num_neighbors=0).float()
+    y = torch.tensor([0, 0, 1, 1])
+    augmenter(torch.full((4, 4), 1e20), y)
+    assert augmenter.num_seen == [0, 0]
+    augmenter(torch.ones(4, 4), y)
+    assert torch.equal(augmenter.mean, torch.ones(2, 4)) and augmenter.num_seen == [2, 2]
 
 
 def test_batches_change_nothing_of_what_was_estimated():

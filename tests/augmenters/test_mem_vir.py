@@ -128,6 +128,27 @@ class Writes(TorchDispatchMode):
         return made
 
 
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, 1e300])
+@pytest.mark.parametrize("rows", [[1, 4], range(6)], ids=["some", "all"])
+def test_what_is_not_finite_is_not_remembered(wrong, rows):
+    """1e300 is finite, but not in the memory, which is in float32."""
+    one, other = (MemVir(3, 4, batch_size=6, num_steps=2, step_gap=0) for _ in range(2))
+    one.warm_up_steps = other.warm_up_steps = 0
+    kept = [i for i in range(6) if i not in rows]
+    torch.manual_seed(0)
+    for step in range(4):
+        x, p = torch.randn(6, 4).double(), torch.randn(3, 4)
+        y = torch.tensor([0, 0, 1, 1, 2, 2])
+        bad = step == 1
+        wanted = other(x[kept], y[kept], p) if bad else other(x, y, p)
+        if bad:
+            x[list(rows)] = wrong
+        got = one(x, y, p)
+        for name in ("embeddings", "labels", "proxies", "parent"):
+            if getattr(wanted, name) is not None:
+                torch.testing.assert_close(getattr(got, name), getattr(wanted, name))
+
+
 def test_each_embedding_is_copied_once():
     augmenter, p = mem_vir(num_steps=1, step_gap=3), draw_proxies(0, NUM_CLASSES, DIM)
     x, y = draw_batch(0, 17)

@@ -179,6 +179,31 @@ def test_weights_multiply_pairs():
         torch.testing.assert_close(value, total, **CLOSE)
 
 
+@pytest.mark.parametrize("role", ["all", "candidate"])
+def test_weights_multiply_the_betas_of_the_classes_of_anchors(role):
+    x, y = draw_batch(0)
+    options = {"nu": 0.1, "learn_beta": True, "num_classes": 5}
+    loss = losses.MarginLoss(**options, reducer=reducers.DoNothingReducer()).double()
+    elements = SynthesisLoss(loss, Near(role, weighted=True))(x, y)["beta_reg_loss"]
+    weights = torch.cat([torch.ones(len(y)).double(), made(Near(role, True), x, y).weights])
+    expected = 0.1 * 1.2 * weights[elements["indices"]]
+    torch.testing.assert_close(elements["losses"], expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("role", ["all", "candidate"])
+def test_a_term_keeps_its_weights_where_the_reducer_gives_no_scalar(role):
+    x, y = draw_batch(0)
+
+    def term(**options):
+        regularizer = SynthesisRegularizer(Near(role, weighted=True))
+        loss = losses.ContrastiveLoss(**options, embedding_regularizer=regularizer)
+        return loss(x, y)
+
+    value = term(reducer=reducers.DoNothingReducer())["embedding_reg_loss"]["losses"]
+    plain = losses.ContrastiveLoss()(x, y)
+    torch.testing.assert_close(value, term() - plain, **CLOSE)
+
+
 def test_parts_of_a_compose_may_differ_in_role():
     x, y = draw_batch(0)
     parts = [Near("negative"), Near("candidate"), Mirror()]
@@ -317,6 +342,19 @@ def test_a_loss_that_cannot_honour_a_role_says_so(role, loss):
     message = f"role '{role}', which {type(loss).__name__} cannot honour"
     with pytest.raises(ValueError, match=message):
         SynthesisLoss(loss, Near(role))(*draw_batch(0))
+
+
+@pytest.mark.parametrize("hook", ["joined", "term"])
+def test_triplets_that_swap_anchor_and_positive_refuse_candidates(hook):
+    x, y = draw_batch(0)
+    loss = SynthesisLoss(losses.TripletMarginLoss(swap=True), Near("candidate"))
+    if hook == "term":
+        regularizer = SynthesisRegularizer(Near("candidate"))
+        loss = losses.TripletMarginLoss(swap=True, embedding_regularizer=regularizer)
+    message = r"role 'candidate', which TripletMarginLoss\(swap=True\) cannot honour"
+    with pytest.raises(ValueError, match=message):
+        loss(x, y)
+    assert SynthesisLoss(losses.TripletMarginLoss(swap=True), Near("all"))(x, y).isfinite()
 
 
 def test_negatives_have_no_term_and_no_weights_and_no_references():
