@@ -10,6 +10,7 @@ from benchmarks.datasets.image_files import ImageFiles
 from benchmarks.datasets.image_folder import ImageFolder
 from benchmarks.datasets.in_shop import InShop
 from benchmarks.datasets.omniglot import Omniglot
+from benchmarks.datasets.part_of_each_class import PartOfEachClass
 from benchmarks.datasets.pml_sets import CUB, Cars196, StanfordOnlineProducts
 from benchmarks.datasets.squares import Inverted, Squares
 from benchmarks.datasets.transforms import Normalize, RandomAffine, RandomFlip
@@ -29,6 +30,7 @@ __all__ = [
     "Inverted",
     "Normalize",
     "Omniglot",
+    "PartOfEachClass",
     "RandomAffine",
     "RandomFlip",
     "RandomResizedCrop",

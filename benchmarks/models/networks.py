@@ -69,6 +69,8 @@ class LinearEmbedder(nn.Linear):
 class LayerNormEmbedder(nn.Sequential):
     """Normalised features, linearly embedded: [B, in_features] -> [B, embedding_size].
 
+    As in the released code of SEE, the linear map starts orthogonal, its bias at 0.
+
     Arguments:
         in_features: the width of the trunk's last block.
         embedding_size: the dimension of the embeddings.
@@ -80,7 +82,10 @@ class LayerNormEmbedder(nn.Sequential):
 
     def __init__(self, in_features: int, embedding_size: int) -> None:
         normalized = nn.LayerNorm(in_features, elementwise_affine=False)
-        super().__init__(normalized, nn.Linear(in_features, embedding_size))
+        linear = nn.Linear(in_features, embedding_size)
+        nn.init.orthogonal_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        super().__init__(normalized, linear)
 
 
 class PixelTrunk(nn.Flatten):

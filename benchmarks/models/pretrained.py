@@ -1,10 +1,13 @@
 """Networks of timm and torchvision without their classifiers, which the extra `vision` brings."""
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from benchmarks.errors import nearest
 
 # Options of timm that name files or addresses of weights, which it reads with pickle.
 FOREIGN_WEIGHTS = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"}
@@ -16,19 +19,22 @@ class TimmTrunk(nn.Module):
     Arguments:
         name: what timm.create_model calls it, with the name of the weights after a dot.
         pretrained: whether to load these weights, or to start from random ones.
+        frozen: the parts of the network that do not train, such as ["patch_embed"].
         options: what else the network takes, such as global_pool.
 
     Raises:
         ImportError: if timm is not installed.
         RuntimeError: if there is no such network.
-        ValueError: if the weights are not timm's own.
+        ValueError: if the weights are not timm's own, or the network has no such part.
 
     Example:
         >>> TimmTrunk("resnet50.tv_in1k")(torch.zeros(2, 3, 224, 224)).shape  # doctest: +SKIP
         torch.Size([2, 2048])
     """
 
-    def __init__(self, name: str, pretrained: bool = True, **options: Any) -> None:
+    def __init__(
+        self, name: str, pretrained: bool = True, frozen: Sequence[str] = (), **options: Any
+    ) -> None:
         super().__init__()
         if ":" in name or (foreign := FOREIGN_WEIGHTS & options.keys()):
             got = repr(name) if ":" in name else f"the option {min(foreign)}"
@@ -38,6 +44,8 @@ class TimmTrunk(nn.Module):
             )
         create_model = _imported("timm").create_model
         self.network = create_model(name, pretrained=pretrained, num_classes=0, **options)
+        for part in frozen:
+            _part(self.network, part).requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features [B, D] of images [B, 3, H, W]."""
@@ -100,6 +108,16 @@ def without_weights(described: dict[str, Any]) -> dict[str, Any]:
         "inception_v3": {"transform_input": True, "init_weights": False},
     }
     return {name: changed.get(given["name"], {}) | given | {"weights": None}}
+
+
+def _part(network: nn.Module, name: str) -> nn.Module:
+    parts = dict(network.named_children())
+    if name not in parts:
+        raise ValueError(
+            f"Expected argument `frozen` to name parts of the network but got {name!r}: "
+            f"{nearest(name, parts)}"
+        )
+    return parts[name]
 
 
 def _imported(name: str) -> Any:

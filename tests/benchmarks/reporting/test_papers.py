@@ -1,9 +1,11 @@
 """The settings of the papers: published numbers in them, a run of each, figures beside them."""
 
+import math
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +13,6 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-import yaml
 from torch import nn
 
 import benchmarks
@@ -22,6 +23,7 @@ from benchmarks.errors import SettingsError
 from benchmarks.models import LayerNormEmbedder, LinearProxies, TimmTrunk, TorchvisionTrunk
 from benchmarks.reporting.papers import published, table
 from benchmarks.results import paths, writing
+from benchmarks.settings.files import read
 from benchmarks.settings.objects import build
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Half
@@ -45,15 +47,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.s
 
 def with_small_trunk(name: str) -> list[str]:
     """Changes of a settings file, as timm need not be installed."""
-    path = PAPERS / f"{name}.yaml"
-    variants = yaml.safe_load(path.read_text())["variants"]
-    own = [name for name, changes in variants.items() if "model" in changes]
-    trunks = [f"variants.{variant}.model.trunk={SMALL_TRUNK}" for variant in own]
-    trunks += [f"variants.{name}.model.embedder.LayerNormEmbedder.in_features=6" for name in own]
-    if not own:
-        trunks = [f"model.trunk={SMALL_TRUNK}", "model.embedder.LinearEmbedder.in_features=6"]
-    fold = ["data.fold=1"] if name.startswith("reality_check") else []
-    return [*trunks, *fold]
+    settings = read(PAPERS / f"{name}.yaml")
+    places = {f"variants.{name}.": changes for name, changes in settings["variants"].items()}
+    changes = []
+    for place, tree in {"": settings, **places}.items():
+        model = tree.get("model", {})
+        if "trunk" in model:
+            changes.append(f"{place}model.trunk={SMALL_TRUNK}")
+        for embedder in model.get("embedder", {}):
+            changes.append(f"{place}model.embedder.{embedder}.in_features=6")
+    return [*changes, *(["data.fold=1"] if name.startswith("reality_check") else [])]
 
 
 def loaded(name: str, *overrides: str):
@@ -67,17 +70,19 @@ def as_published(name: str):
     return loaded(name)
 
 
-def keys(prefix: str) -> list[str]:
-    return [name.removeprefix(prefix) for name in FILES if name.startswith(prefix)]
+def trunks_of(name: str) -> dict[str, dict]:
+    """The trunks of the variants of a settings file, which need not be installed."""
+    variants = load(PAPERS / f"{name}.yaml", ["data.root=somewhere"]).variants
+    return {run.variant: run.model.trunk for run in variants}
 
 
 # -------------------------------------------------------------- the published numbers
 
 
 def test_there_is_a_file_for_each_paper_and_set():
-    assert set(keys("ps_")) == set(keys("see_")) == set(WRITERS)
-    assert set(keys("reality_check_")) == {"cub", "cars196", "sop"}
-    assert len(FILES) == 4 + 4 + 3
+    kinds = ["ps", "ps_other_losses", "see", "see_vision_transformers"]
+    papers = {f"{kind}_{key}" for kind in kinds for key in WRITERS}
+    assert set(FILES) == papers | {f"reality_check_{key}" for key in ("cub", "cars196", "sop")}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -103,7 +108,7 @@ def held(run) -> dict:
     return {part: described for part, described in parts.items() if described is not None}
 
 
-@pytest.mark.parametrize("key", keys("ps_"))
+@pytest.mark.parametrize("key", WRITERS)
 def test_proxy_synthesis_has_its_released_settings(key):
     comparison = as_published(f"ps_{key}")
     assert list(comparison.baselines) == [
@@ -138,39 +143,124 @@ def test_proxy_synthesis_has_its_released_settings(key):
 
 def test_the_learning_rate_falls_at_the_fiftieth_epoch():
     run = as_published("ps_cars196").variants[0]
-    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=1e-4)
-    scheduler = build(run.schedulers.trunk, optimizer=optimizer)
-    rates = []
-    for _ in range(run.epochs):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert rates == pytest.approx([1e-4] * 49 + [1e-5] * 81)
+    rates = learning_rates(run.schedulers.trunk, run.epochs)
+    assert rates == pytest.approx([1.0] * 49 + [0.1] * 81)
+
+
+def released_training(run, optimizer: str) -> dict[str, dict]:
+    """The options of the optimisers of a run, all of one class."""
+    optimizers = {name: getattr(run.optimizers, name) for name in ("trunk", "embedder")}
+    optimizers["metric_loss"] = run.optimizers.metric_loss
+    assert all(list(described) == [optimizer] for described in optimizers.values())
+    return {name: described[optimizer] for name, described in optimizers.items()}
+
+
+OTHER_LOSSES = {
+    "sphere_face": {"margin": 4, "scale": 1},
+    "cos_face": {"margin": 0.35, "scale": 23},
+    "arc_face": {"margin": pytest.approx(math.radians(28.6)), "scale": 23},
+    "soft_triple": {"la": 20, "gamma": 10, "margin": 0.01},
+    "proxy_anchor": {"margin": 0.1, "alpha": 32},
+}
+
+
+@pytest.mark.parametrize("key", WRITERS)
+def test_the_other_losses_train_as_the_released_ones_do(key):
+    comparison = as_published(f"ps_other_losses_{key}")
+    assert list(comparison.baselines) == [f"{n}{ps}" for n in OTHER_LOSSES for ps in ("", "+ps")]
+    released = as_published(f"ps_{key}").variants[0]
+    for run in comparison.variants:
+        name = run.variant.removesuffix("+ps")
+        loss = build(run.loss, num_classes=5, embedding_size=12)
+        if run.variant.endswith("+ps"):
+            assert (loss.augmenter.alpha, loss.augmenter.mu) == (0.4, 1.0)
+            loss = loss.loss
+        assert type(loss).__name__ == name.replace("_", " ").title().replace(" ", "") + "Loss"
+        assert {key: getattr(loss, key) for key in OTHER_LOSSES[name]} == OTHER_LOSSES[name]
+        if name == "soft_triple":
+            assert loss.centers_per_class == (10 if key in ("cub", "cars196") else 2)
+        if name != "proxy_anchor":
+            same = replace(run, variant=released.variant, loss=released.loss)
+            assert same == released
 
 
 @pytest.mark.parametrize(
-    ("key", "epochs"), [("cub", 100), ("cars196", 100), ("sop", 150), ("inshop", 300)]
+    ("key", "rate", "step", "gamma", "frozen"),
+    [
+        *[("cub", 1e-4, 10, 0.5, True), ("cars196", 1e-4, 20, 0.5, True)],
+        *[("sop", 6e-4, 20, 0.25, False), ("inshop", 6e-4, 20, 0.25, False)],
+    ],
 )
-def test_see_has_its_released_settings(key, epochs):
-    comparison = as_published(f"see_{key}")
-    variants = [
-        f"{trunk}_proxy_anchor{m}" for trunk in ("resnet50", "deit_s") for m in ("", "+see")
+def test_proxy_anchor_trains_as_its_authors_released_it(key, rate, step, gamma, frozen):
+    for run in as_published(f"ps_other_losses_{key}").variants[-2:]:
+        assert (run.batch_size, run.epochs, run.clip_gradient_value) == (180, 60, 10)
+        assert run.iterations_per_epoch == DATASETS[key].sizes["train"].images // 180
+        assert run.model.freeze_batch_norm == frozen
+        for name, options in released_training(run, "AdamW").items():
+            factor = 100 if name == "metric_loss" else 1
+            assert options == {"lr": pytest.approx(factor * rate), "weight_decay": 1e-4}
+            rates = learning_rates(getattr(run.schedulers, name), run.epochs)
+            falls = [gamma ** (epoch // step) for epoch in range(run.epochs)]
+            first = 0 if name == "trunk" else 1  # warm-up: the trunk stands still
+            assert rates == pytest.approx([first, *falls[1:]], abs=1e-7)
+
+
+def learning_rates(scheduler: dict, epochs: int) -> list[float]:
+    """The learning rate in each epoch, if it is 1 without the scheduler."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    built = build(scheduler, optimizer=optimizer)
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        built.step()
+    return rates
+
+
+SEE_TRUNKS = {
+    "see": {"resnet50": 512, "deit_s": 128},
+    "see_vision_transformers": {
+        **{"dino_s_128": 128, "vit_s_128": 128},
+        **{"deit_s_384": 384, "dino_s_384": 384, "vit_s_384": 384},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", SEE_TRUNKS)
+@pytest.mark.parametrize(
+    ("key", "epochs", "decay", "warm_up", "head"),
+    [
+        *[("cub", 100, 1e-2, 1, 1e-5), ("cars196", 100, 1e-2, 1, 1e-5)],
+        *[("sop", 150, 1e-4, 5, 1e-3), ("inshop", 300, 1e-4, 5, 1e-3)],
+    ],
+)
+def test_see_has_its_released_settings(kind, key, epochs, decay, warm_up, head):
+    comparison = as_published(f"{kind}_{key}")
+    sizes = SEE_TRUNKS[kind]
+    assert list(comparison.baselines) == [
+        f"{trunk}_proxy_anchor{m}" for trunk in sizes for m in ("", "+see")
     ]
-    assert list(comparison.baselines) == variants
     for run in comparison.variants:
-        resnet = run.variant.startswith("resnet50")
-        assert run.embedding_size == (512 if resnet else 128)
+        assert run.embedding_size == sizes[run.variant.split("_proxy_anchor")[0]]
         assert (run.batch_size, run.epochs) == (180, epochs)
         assert run.iterations_per_epoch == DATASETS[key].sizes["train"].images // 180
         assert run.sampler == {"MPerClassSampler": {"m": 2}}
         assert run.model.freeze_batch_norm
         assert run.autocast and run.autocast_dtype is Half.float16
         assert run.clip_gradient_value == 10
-        rates = {"trunk": 1e-5, "embedder": 1e-5, "metric_loss": 1e-5 * 1e4}
-        for name, rate in rates.items():
-            ((optimizer, options),) = getattr(run.optimizers, name).items()
-            assert optimizer == "AdamW"
-            assert options == {"lr": pytest.approx(rate), "eps": 1e-4, "weight_decay": 1e-4}
+        rates = {"trunk": 1e-5, "embedder": head, "metric_loss": 1e-5 * 1e4}
+        for name, options in released_training(run, "AdamW").items():
+            expected = {"lr": pytest.approx(rates[name]), "eps": 1e-4, "weight_decay": decay}
+            assert options == expected
+        stands_still = [1e-8] * warm_up + [1.0] * (8 - warm_up)
+        assert learning_rates(run.schedulers.trunk, 8) == pytest.approx(stands_still)
+        assert run.schedulers.by.value == "epoch"
+        assert run.schedulers.embedder is None and run.schedulers.metric_loss is None
+        vision_transformer = not run.variant.startswith("resnet50")
+        crop = run.transforms.train[0]["RandomResizedCrop"]
+        assert crop == {"size": 224, **({"scale": [0.2, 1.0]} if vision_transformer else {})}
+        half = {"mean": [0.5] * 3, "std": [0.5] * 3} if run.variant.startswith("vit_s") else {}
+        assert run.transforms.train[-1] == run.transforms.eval[-1] == {"Normalize": half}
         steps = {"num_steps": run.epochs * run.iterations_per_epoch}
         loss = build(run.loss, num_classes=5, embedding_size=12, **steps)
         assert (loss.margin, loss.alpha) == (0.1, 32)
@@ -184,26 +274,20 @@ def test_see_has_its_released_settings(key, epochs):
             assert loss.embedding_regularizer is None
 
 
-def test_the_trunks_of_see_are_those_of_its_paper():
-    variants = yaml.safe_load((PAPERS / "see_cub.yaml").read_text())["variants"]
-    described = {name: changes["model"]["trunk"] for name, changes in variants.items()}
-    for name, trunk in described.items():
-        start = "resnet50." if name.startswith("resnet50") else "deit_small_distilled_patch16_224."
-        assert trunk["TimmTrunk"]["name"].startswith(start)
-
-
-def test_in_the_first_epoch_of_see_the_trunk_stands_still():
-    run = as_published("see_cub").variants[0]
-    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1e-5)
-    scheduler = build(run.schedulers.trunk, optimizer=optimizer)
-    rates = []
-    for _ in range(3):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert rates[0] < 1e-12 and rates[1:] == pytest.approx([1e-5] * 2)
-    assert run.schedulers.by.value == "epoch"
-    assert run.schedulers.embedder is None and run.schedulers.metric_loss is None
+@pytest.mark.parametrize("kind", SEE_TRUNKS)
+def test_the_trunks_of_see_are_those_of_its_paper(kind):
+    starts = {
+        "resnet50": "resnet50.tv_in1k",
+        "deit_s": "deit_small_distilled_patch16_224.fb_in1k",
+        "dino_s": "vit_small_patch16_224.dino",
+        "vit_s": "vit_small_patch16_224.augreg_in21k_ft_in1k",
+    }
+    for variant, trunk in trunks_of(f"{kind}_cub").items():
+        (name,) = (name for start, name in starts.items() if variant.startswith(start))
+        assert trunk["TimmTrunk"]["name"] == name
+        # Of the vision transformers the patch embedding stands still.
+        frozen = trunk["TimmTrunk"].get("frozen", [])
+        assert frozen == ([] if variant.startswith("resnet50") else ["patch_embed"])
 
 
 @pytest.mark.parametrize(
@@ -259,8 +343,13 @@ def on_miniature(name: str, root: Path) -> list[str]:
     parts = ["train", "test"] + ["gallery"] * (key == "inshop")
     parts += ["val"] * name.startswith("reality_check")
     partial = [f"data.{part}.{dataset}.partial=true" for part in parts]
-    size = ["epochs=1", "iterations_per_epoch=2", "batch_size=4", "seeds=[0]"]
-    return [f"data.root={root}", *partial, *size, "device=cpu", "data.workers=2"]
+    sizes = {"epochs": 1, "iterations_per_epoch": 2, "batch_size": 4}
+    places = {"": sizes} | {
+        f"variants.{variant}.": changes.keys() & sizes.keys()
+        for variant, changes in read(PAPERS / f"{name}.yaml")["variants"].items()
+    }
+    size = [f"{place}{size}={sizes[size]}" for place, own in places.items() for size in own]
+    return [f"data.root={root}", *partial, *size, "seeds=[0]", "device=cpu", "data.workers=2"]
 
 
 def short(name: str, root: Path, *overrides: str):
@@ -439,7 +528,7 @@ def test_the_real_trunk_of_torchvision_trains(roots, tmp_path):
 @pytest.mark.parametrize("index", [0, 2], ids=["resnet50", "deit_s"])
 def test_the_real_trunks_of_timm_have_the_features_that_are_embedded(index):
     pytest.importorskip("timm", exc_type=(ImportError, RuntimeError))
-    variants = yaml.safe_load((PAPERS / "see_cub.yaml").read_text())["variants"]
+    variants = read(PAPERS / "see_cub.yaml")["variants"]
     model = list(variants.values())[index]["model"]
     trunk = TimmTrunk(**model["trunk"]["TimmTrunk"], pretrained=False).train()
     width = model["embedder"]["LayerNormEmbedder"]["in_features"]
@@ -485,8 +574,23 @@ def test_the_classifier_is_left_out(monkeypatch):
         TorchvisionTrunk("bad", width=3)
 
 
+def test_parts_of_a_network_of_timm_stand_still(monkeypatch):
+    def create_model(name, pretrained, num_classes):
+        return nn.ModuleDict({"patch_embed": nn.Linear(3, 3), "blocks": nn.Linear(3, 3)})
+
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
+    trunk = TimmTrunk("any", frozen=["patch_embed"])
+    learning = {name for name, p in trunk.network.named_parameters() if p.requires_grad}
+    assert learning == {"blocks.weight", "blocks.bias"}
+    with pytest.raises(ValueError, match="`frozen`.*'patch'.*did you mean patch_embed"):
+        TimmTrunk("any", frozen=["patch"])
+
+
 def test_normalised_features_are_embedded():
     embedder = LayerNormEmbedder(in_features=8, embedding_size=3)
+    weight, bias = embedder[1].weight, embedder[1].bias
+    torch.testing.assert_close(weight @ weight.T, torch.eye(3))
+    assert not bias.any()
     features = torch.rand(5, 8)
     assert embedder(features).shape == (5, 3)
     torch.testing.assert_close(embedder(features), embedder(7 * features), atol=1e-3, rtol=0)

@@ -288,6 +288,24 @@ def test_the_studies_are_what_they_say():
         assert see.embedding_regularizer.augmenter.detach is False
 
 
+@pytest.mark.parametrize("data", ["omniglot", "glyphs"])
+def test_seen_and_unseen_classes_are_tested_with_the_same_networks(data):
+    seen, unseen = (
+        shipped(CONFIGS / "studies" / f"{name}_classes_{data}.yaml") for name in ("seen", "unseen")
+    )
+    losses = ("arc_face", "cos_face", "norm_softmax")
+    assert seen.baselines == unseen.baselines
+    assert {(v, b) for v, b in seen.baselines.items() if b} == {(f"{n}+ps", n) for n in losses}
+    assert {run.seed for run in seen.runs} == {0, 1, 2}
+    for one, other in zip(seen.runs, unseen.runs, strict=True):
+        assert one.data.allow_overlap and not other.data.allow_overlap
+        same = replace(other.data, test=one.data.test, allow_overlap=True)
+        assert replace(other, data=same) == one
+        train, test = (part["PartOfEachClass"] for part in (one.data.train, one.data.test))
+        assert train["whole"] == test["whole"] and train["stop"] == test["start"]
+        assert other.data.test["PartOfEachClass"]["start"] == test["start"]
+
+
 @pytest.mark.parametrize("data", ["omniglot", "omniglot_augmented", "glyphs"])
 def test_plain_losses_and_methods_are_tuned_alike(data):
     trials = {}
