@@ -14,7 +14,14 @@ from torch.nn import Module
 
 from ..augmenters import SyntheticBatch
 from ..functional.unit_vectors import unit
-from ..pml import BaseMetricLossFunction, cast_like, row_weights, substituted, unregularized_loss
+from ..pml import (
+    BaseMetricLossFunction,
+    RowWeights,
+    cast_like,
+    row_weights,
+    substituted,
+    unregularized_loss,
+)
 from .joined_cosines import KnownCosines, cosines_suffice, joined_cosines, stand_in
 from .loss_inputs import LossInputs
 from .proxy_bindings import ProxyBinding
@@ -111,6 +118,7 @@ class ProxyEvaluation:
             weights = torch.cat([batch.weights.new_ones(len(labels)), batch.weights])
             weights = self._scaled(weights)
         return self._weighed(
+            (row_labels, tuples),
             mined_labels,
             behind,
             weights,
@@ -128,21 +136,26 @@ class ProxyEvaluation:
         changes = self.binding.attributes(self.loss, weight)
         if getattr(self.loss, "weight_regularizer", None) is not None:
             changes["weight_regularizer"] = None
-        call = self.inputs.indices_tuple, rows, batch.labels
+        row_labels = batch.labels.clone()  # They may be those of the real batch.
+        tuples = self.inputs.indices_tuple
         weights = batch.weights
         if weights is not None:
             weights = self._scaled(weights, alone=True)
         return self._weighed(
+            (row_labels, tuples),
             labels,
             batch.source,
             weights,
             changes,
-            lambda twin: unregularized_loss(twin, rows, batch.labels, parents, *call),
+            lambda twin: unregularized_loss(
+                twin, rows, row_labels, parents, tuples, rows, row_labels
+            ),
             records=False,
         )
 
     def _weighed(
         self,
+        call: tuple[Tensor, Any],
         mined_labels: Tensor,
         behind: Tensor,
         weights: Tensor | None,
@@ -157,6 +170,7 @@ class ProxyEvaluation:
         alone, as the largest count may be that of a real one which is not among them.
 
         Args:
+            call: the labels and the mined tuple that the loss is called with.
             mined_labels: of what the mined tuple speaks of.
             behind: for each embedding of the call the one whose mined weight it has, or -1, [N].
             weights: as the loss is to take them, [N], or None.
@@ -175,7 +189,8 @@ class ProxyEvaluation:
                 return mined
             return self.binding.weigh(mined, weights.to(mined))
 
-        with substituted(self.loss, changes, records) as twin, row_weights(weigh):
+        of_call = row_weights(RowWeights(*call, weigh))
+        with substituted(self.loss, changes, records) as twin, of_call:
             value = function(twin)
         if weights is not None and not asked:
             raise ValueError(
