@@ -192,13 +192,26 @@ class ProxyEvaluation:
         of_call = row_weights(RowWeights(*call, weigh))
         with substituted(self.loss, changes, records) as twin, of_call:
             value = function(twin)
-        if weights is not None and not asked:
-            raise ValueError(
-                f"The augmenter made embeddings with weights, which {type(self.loss).__name__} "
-                "takes none of. Use a loss that multiplies its elements by weights, as most proxy "
-                "losses do."
-            )
+        if not asked:
+            self._refuse_unasked(weights)
         return value
+
+    def _refuse_unasked(self, weights: Tensor | None) -> None:
+        """Raise a ValueError if the loss was to weigh embeddings and did not ask for weights."""
+        kind = type(self.loss).__name__
+        if weights is not None:
+            raise ValueError(
+                f"The augmenter made embeddings with weights, which {kind} takes none of. Use a "
+                "loss that multiplies its elements by weights, as most proxy losses do."
+            )
+        if self.inputs.indices_tuple is not None:
+            raise ValueError(
+                f"Expected `indices_tuple` to be None, but one was given, and {kind} does not ask "
+                "what it makes of synthetic embeddings. A loss that uses mined tuples asks by "
+                "loss_and_miner_utils.convert_to_weights, looked up in PML's module in each call, "
+                "with the labels and the tuple that it was given. Where PML's module or "
+                "pml_synthesis was reloaded, restart Python."
+            )
 
     def _scaled(self, weights: Tensor, alone: bool = False) -> Tensor:
         """Scale weights so that a mean over embeddings is divided by their sum."""
