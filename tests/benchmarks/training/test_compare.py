@@ -154,6 +154,25 @@ def test_changed_settings_are_refused_with_the_difference(config):
     assert times(config) == before
 
 
+def test_what_another_command_has_run_meanwhile_is_not_run_again(config, tmp_path, monkeypatch):
+    read_data, folder = compare.read_data, tmp_path / "letters"
+
+    def meanwhile(comparison):
+        shutil.copytree(folder_of(config), folder)
+        return read_data(comparison)
+
+    monkeypatch.setattr(compare, "read_data", meanwhile)
+    command = ["compare", str(config), f"results={tmp_path}"]
+    with pytest.raises(SystemExit, match="batch_size: 32 there, 16 now"):
+        main([*command, "batch_size=16"])
+    shutil.rmtree(folder)
+    main(command)
+    runs = {path.relative_to(folder): path for path in folder.glob("*/*/metrics.csv")}
+    assert len(runs) == 4
+    for name, path in runs.items():
+        assert path.read_bytes() == (folder_of(config) / name).read_bytes()
+
+
 def test_a_run_that_fails_is_named_the_others_are_reported_and_it_is_tried_again(
     config, tmp_path, capsys
 ):
