@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks import __main__ as command_line
 from benchmarks import files
-from benchmarks.errors import SettingsError
+from benchmarks.errors import KilledRunError, SettingsError
 from benchmarks.results import writing
 from benchmarks.results.locks import claimed
 from benchmarks.results.reading import read_metrics, read_settings
@@ -332,6 +332,20 @@ def test_a_killed_process_takes_no_other_run_with_it(config, tmp_path, capsys):
     main(command)
     assert read_metrics(folder)["variant"].unique().tolist() == ["plain", "plain+ps"]
     assert "runs that failed" not in capsys.readouterr().out.lower()
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_a_process_killed_before_its_run_has_started_hides_no_others(
+    seeds, config, tmp_path, capsys
+):
+    folder = shutil.copytree(folder_of(config), tmp_path / "letters")
+    for seed in seeds:
+        shutil.rmtree(folder / "plain" / f"seed_{seed}")
+        writing.write_failure(folder / "plain" / f"seed_{seed}", KilledRunError("killed"))
+    main(["report", str(folder)])
+    for text in (capsys.readouterr().out, (folder / "summary.md").read_text()):
+        assert "- plain, seed 0: KilledRunError: killed\n" in text
+        assert "plain+ps" in text
 
 
 def test_results_that_cannot_be_written_are_one_line(config, tmp_path):
