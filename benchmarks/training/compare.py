@@ -232,8 +232,9 @@ def _start_worker(splits: Splits, epochs: "SimpleQueue[str | None]") -> None:
     global _splits, _finished_epochs
     _splits, _finished_epochs = splits, epochs
     # Interrupted from the keyboard, or left without a parent, a worker ends at once: what is
-    # resumed must not meet a worker that is still writing.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # resumed must not meet a worker that is still writing. A job of a script may ignore it.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent()
     _ignore_captions()
 

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -332,6 +334,25 @@ def test_a_killed_process_takes_no_other_run_with_it(config, tmp_path, capsys):
     main(command)
     assert read_metrics(folder)["variant"].unique().tolist() == ["plain", "plain+ps"]
     assert "runs that failed" not in capsys.readouterr().out.lower()
+
+
+@pytest.mark.parametrize(
+    ("of_the_job", "of_a_process"),
+    [(signal.default_int_handler, signal.SIG_DFL), (signal.SIG_IGN, signal.SIG_IGN)],
+)
+def test_a_job_that_ignores_the_keyboard_has_processes_that_do(
+    of_the_job, of_a_process, monkeypatch
+):
+    monkeypatch.setattr(compare, "end_with_parent", lambda: None)
+    for name in ("_splits", "_finished_epochs"):
+        monkeypatch.setattr(compare, name, None, raising=False)
+    before = signal.signal(signal.SIGINT, of_the_job)
+    try:
+        with warnings.catch_warnings():
+            compare._start_worker(None, None)
+        assert signal.getsignal(signal.SIGINT) is of_a_process
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1]])
