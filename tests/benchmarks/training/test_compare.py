@@ -402,6 +402,14 @@ def test_the_page_counts_classes_and_images_where_they_were_written_down(config,
     assert line in (folder_of(config) / "summary.md").read_text()
 
 
+def test_without_a_standard_error_there_is_no_bar(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    with pytest.raises(SystemExit, match="comparison.yaml is missing"):
+        main(["report", str(tmp_path)])
+    with compare._progress_bar([], tmp_path) as progress:
+        compare._advance(progress, "plain, seed 0, done")
+
+
 def test_report_needs_results(tmp_path):
     with pytest.raises(SystemExit, match="comparison.yaml is missing"):
         main(["report", str(tmp_path)])
