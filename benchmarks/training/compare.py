@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from functools import partial
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -124,12 +125,9 @@ def _execute_in_turn(runs: list[Run], splits: Splits, comparison: Comparison) ->
 def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
     folder = comparison.folder
     count = min(comparison.parallel_runs, len(runs))
-    epochs: SimpleQueue[str | None] = _context.SimpleQueue()
     failures = []
     with _progress_bar(runs, folder) as progress, ThreadPoolExecutor(count) as threads:
-        workers = _Workers(count, splits, epochs)
-        watcher = threading.Thread(target=_watch, args=(progress, epochs), daemon=True)
-        watcher.start()
+        workers = _Workers(count, splits, progress)
         futures = {threads.submit(workers.execute, run, folder): run for run in runs}
         try:
             for future in as_completed(futures):
@@ -147,8 +145,6 @@ def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Compariso
             raise
         finally:
             workers.shutdown()
-        epochs.put(None)
-        watcher.join()
     if failures:
         raise FailedRunsError(
             f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}. The report says "
@@ -157,24 +153,45 @@ def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Compariso
         )
 
 
+class _Worker(NamedTuple):
+    """A process, and what it says of its epochs.
+
+    By a queue of its own: if it is killed while it writes there, that queue stays locked.
+    """
+
+    pool: ProcessPoolExecutor
+    epochs: "SimpleQueue[str | None]"
+    watcher: threading.Thread
+
+    @classmethod
+    def of(cls, splits: Splits, progress: tqdm) -> "_Worker":
+        """Start a process, once it is given something to do."""
+        epochs: SimpleQueue[str | None] = _context.SimpleQueue()
+        watcher = threading.Thread(target=_watch, args=(progress, epochs), daemon=True)
+        watcher.start()
+        given = (splits, epochs)
+        pool = ProcessPoolExecutor(1, _context, initializer=_start_worker, initargs=given)
+        return cls(pool, epochs, watcher)
+
+    def shutdown(self) -> None:
+        """End the process, which is free."""
+        self.pool.shutdown()
+        self.epochs.put(None)
+        self.watcher.join()
+
+
 class _Workers:
     """Processes that execute a run at a time; one that is killed takes no other run with it.
 
     Arguments:
         count: the number of processes.
         splits: the datasets. Read once; torch shares the memory of tensors between processes.
-        epochs: takes a description of each finished epoch.
+        progress: shows each finished epoch.
     """
 
-    def __init__(self, count: int, splits: Splits, epochs: "SimpleQueue[str | None]") -> None:
-        self._start = partial(
-            ProcessPoolExecutor,
-            max_workers=1,
-            mp_context=_context,
-            initializer=_start_worker,
-            initargs=(splits, epochs),
-        )
-        self._idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
+    def __init__(self, count: int, splits: Splits, progress: tqdm) -> None:
+        self._start = partial(_Worker.of, splits, progress)
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._count = count
         for _ in range(count):
             self._idle.put(self._start())
@@ -183,7 +200,7 @@ class _Workers:
         """Execute a run in the first process that is free."""
         worker = self._idle.get()
         try:
-            worker.submit(_execute_in_worker, run, folder).result()
+            worker.pool.submit(_execute_in_worker, run, folder).result()
         except BrokenProcessPool as error:
             worker = self._start()
             raise KilledRunError(
@@ -213,8 +230,9 @@ def _watch(progress: tqdm, epochs: "SimpleQueue[str | None]") -> None:
 
 
 def _advance(progress: tqdm, description: str) -> None:
-    progress.set_description(description, refresh=False)
-    progress.update()
+    with progress.get_lock():
+        progress.set_description(description, refresh=False)
+        progress.update()
 
 
 def _execute(run: Run, splits: Splits, folder: Path, advance: Callable[[str], None]) -> None:

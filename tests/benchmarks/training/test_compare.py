@@ -369,6 +369,17 @@ def test_a_process_killed_before_its_run_has_started_hides_no_others(
         assert "plain+ps" in text
 
 
+def test_a_process_killed_while_it_tells_of_an_epoch_blocks_no_other(tmp_path):
+    """It leaves a lock that nobody opens again."""
+    with compare._progress_bar([], tmp_path) as progress:
+        killed, other = (compare._Worker.of(None, progress) for _ in range(2))
+        with killed.epochs._wlock:
+            other.epochs.put("plain, seed 0, done")
+            other.shutdown()
+        killed.shutdown()
+    assert progress.n == 1
+
+
 def test_results_that_cannot_be_written_are_one_line(config, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match="file/letters: results cannot be written there: "):
