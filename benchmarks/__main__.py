@@ -38,6 +38,9 @@ NOT_GIVEN = "<not given>"  # the data.root that --dry-run shows
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; wrong settings and failed runs end it with a message."""
+    if sys.stderr is None:
+        # A shell has closed it (2>&-): the bar would fail, and have nowhere to say so.
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     parser = _parser()
     parsed, overrides = parser.parse_known_args(arguments)
     if flags := [argument for argument in overrides if argument.startswith("-")]:

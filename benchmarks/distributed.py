@@ -12,6 +12,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from benchmarks.errors import SettingsError
+from benchmarks.processes import end_with_parent
 
 T = TypeVar("T")
 # The others wait while rank 0 looks up neighbours, and while the slowest one reads its images.
@@ -23,11 +24,12 @@ def joined() -> Iterator[None]:
     """Join the other processes of torchrun, if it started this one, and leave with them.
 
     Tensors on the CPU travel by gloo, those on CUDA devices by nccl. After an error nobody waits:
-    the process ends, and torchrun ends the others.
+    the process ends, and torchrun ends the others. If torchrun itself is killed, all of them end.
     """
     if not (dist.is_available() and dist.is_torchelastic_launched()):
         yield
         return
+    end_with_parent()
     dist.init_process_group(timeout=TIMEOUT)
     yield
     dist.barrier()

@@ -1,20 +1,48 @@
 """Files that are whole or not there, whenever the process dies."""
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
+
+UNFINISHED = ".unfinished"
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which takes the place of the file only when all was written."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    yield unfinished
-    os.replace(unfinished, path)
+    """Give a path to write to, which takes the place of the file only when all was written.
+
+    Others may write the same file at the same time, as two reports do: the last one stays.
+    """
+    unfinished = _own_name(path)
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path, untouched_for: float = 0) -> None:
+    """Remove what processes that were killed in the middle of writing left in a folder.
+
+    Arguments:
+        folder: where they wrote.
+        untouched_for: seconds since their last write; without it nobody else may be writing there.
+    """
+    for path in folder.glob(f"*{UNFINISHED}"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime >= untouched_for:
+                path.unlink()
+
+
+def _own_name(path: Path) -> Path:
+    # Random: processes of two machines, or containers, may have the same number.
+    return path.with_name(f"{path.name}.{uuid4().hex[:8]}{UNFINISHED}")
 
 
 def save(state: dict[str, Any], path: Path) -> None:

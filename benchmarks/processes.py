@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import threading
+import time
 
 
 def cores() -> int:
@@ -31,13 +32,18 @@ def end_with_parent(_: object = None) -> None:
     """Let this process end as soon as the one that started it does, however that ends.
 
     A worker of a DataLoader calls it with its number. By itself it would wait forever where it is
-    still starting, or has batches to hand over, when the other process is killed.
+    still starting, or has batches to hand over, when the other process is killed. A process of
+    torchrun would go on training.
     """
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
+    threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()
 
 
-def _wait_for_parent() -> None:
+def _wait_for_parent(pid: int) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)
+    else:
+        # torchrun starts others in ways of its own; an orphan is given another parent.
+        while os.getppid() == pid:
+            time.sleep(1)
+    os._exit(1)

@@ -13,8 +13,9 @@ reducers and distances.
 
 PML's losses look up `convert_to_weights` in its module at each call, so a function of our own
 stands there for good. It asks a context variable, which each thread has for itself, and does what
-PML's does unless a hook of this library evaluates a loss. The `__call__` of losses is PML's own
-unless the `embedding_regularizer` has a `prepare_call`.
+PML's does unless it is given the very labels and the mined tuple of a loss that a hook of this
+library evaluates. The `__call__` of losses is PML's own unless the `embedding_regularizer` has a
+`prepare_call`.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ __all__ = [
     "BaseRegularizer",
     "LossCall",
     "ModuleWithRecords",
+    "RowWeights",
     "all_pairs",
     "announced",
     "cast_like",
@@ -99,29 +101,49 @@ BaseMetricLossFunction.__call__ = _call_loss
 # --- Mined tuples as weights ---
 
 _PMLS_CONVERT = getattr(lmu.convert_to_weights, "__wrapped__", lmu.convert_to_weights)
-_row_weights: ContextVar[Callable[..., Tensor] | None] = ContextVar("row weights", default=None)
+
+
+class RowWeights(NamedTuple):
+    """How the embeddings of one call of a loss are weighed.
+
+    Args:
+        labels: of the call, a tensor that belongs to it alone.
+        indices_tuple: its mined tuple.
+        weigh: given PML's own function from labels to weights (by the mined tuple of the call), it
+            returns the weights of all embeddings of the call.
+    """
+
+    labels: Tensor
+    indices_tuple: Any
+    weigh: Callable[[Callable[[Tensor], Tensor]], Tensor]
+
+    def concern(self, indices_tuple: Any, labels: Tensor) -> bool:
+        """Tell whether weights are asked for by this call, and not by a loss that is called inside
+        of it, or in another thread that has copied its context."""
+        same_labels = labels.data_ptr() == self.labels.data_ptr() and len(labels) == len(
+            self.labels
+        )
+        return same_labels and indices_tuple is self.indices_tuple
+
+
+_row_weights: ContextVar[RowWeights | None] = ContextVar("row weights", default=None)
 
 
 @functools.wraps(_PMLS_CONVERT)
 def _convert_to_weights(indices_tuple: Any, labels: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    weigh = _row_weights.get()
-    if weigh is None:
+    known = _row_weights.get()
+    if known is None or not known.concern(indices_tuple, labels):
         return _PMLS_CONVERT(indices_tuple, labels, *args, **kwargs)
-    return weigh(functools.partial(_PMLS_CONVERT, indices_tuple, *args, **kwargs))
+    return known.weigh(functools.partial(_PMLS_CONVERT, indices_tuple, *args, **kwargs))
 
 
 lmu.convert_to_weights = _convert_to_weights
 
 
 @contextmanager
-def row_weights(weigh: Callable[[Callable[[Tensor], Tensor]], Tensor]) -> Iterator[None]:
-    """Let the proxy losses that this thread evaluates weigh the embeddings of a call otherwise.
-
-    Args:
-        weigh: given PML's own function from labels to weights (by the mined tuple of the call), it
-            returns the weights of all embeddings of the call.
-    """
-    token = _row_weights.set(weigh)
+def row_weights(weights: RowWeights) -> Iterator[None]:
+    """Let a proxy loss that this thread evaluates weigh the embeddings of a call otherwise."""
+    token = _row_weights.set(weights)
     try:
         yield
     finally:

@@ -74,8 +74,10 @@ def read_settings(folder: Path) -> dict[str, Tree]:
     """Return the settings of each variant that was run, without its seed and the data's place."""
     settings = {}
     for variant in read_comparison(folder):
-        for run in runs_of(folder / variant)[:1]:
-            settings[variant] = comparable(read_saved_settings(run / SETTINGS))
+        # A process that is killed before its run has started leaves none.
+        written = [path for run in runs_of(folder / variant) if (path := run / SETTINGS).exists()]
+        if written:
+            settings[variant] = comparable(read_saved_settings(written[0]))
     return settings
 
 

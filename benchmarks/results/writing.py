@@ -11,12 +11,13 @@ import pandas as pd
 import yaml
 
 from benchmarks.errors import SettingsError
-from benchmarks.files import atomic_write
+from benchmarks.files import atomic_write, remove_unfinished
 from benchmarks.results.paths import COMPARISON, FAILURE, SETTINGS, SPLITS, VERSIONS
 from benchmarks.results.provenance import provenance
 from benchmarks.results.reading import OVERLAPS, Counts, read_run_versions
 from benchmarks.settings.schema import Run, dump
 
+AN_HOUR = 3600.0
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -49,6 +50,7 @@ def _is_about(error: OSError, folder: Path) -> bool:
 def start(folder: Path, run: Run) -> None:
     """Write down what is run, and with which versions; a resumed run may be made with several."""
     folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder)
     (folder / FAILURE).unlink(missing_ok=True)
     write_text(dump(run), folder / SETTINGS)
     path = folder / VERSIONS
@@ -60,6 +62,8 @@ def start(folder: Path, run: Run) -> None:
 def write_comparison(folder: Path, baselines: Mapping[str, str | None]) -> None:
     """Write down the variants, in order, and what each is compared with."""
     folder.mkdir(parents=True, exist_ok=True)
+    # Who runs other variants, or makes a report, may be writing there, but takes no hour.
+    remove_unfinished(folder, untouched_for=AN_HOUR)
     write_text(yaml.safe_dump({"baselines": dict(baselines)}, sort_keys=False), folder / COMPARISON)
 
 

@@ -43,7 +43,7 @@ LOWEST = {
     "data.workers": 0,
 }
 # Bytes of a name in a path. Files of a variant have more in theirs: its pictures, until they are
-# whole, embeddings_NAME.png.unfinished.
+# whole, embeddings_NAME.png.12345678.unfinished.
 LONGEST = 255
 LONGEST_VARIANT = 200
 # Of what stands in the folder of a comparison beside those of its variants.

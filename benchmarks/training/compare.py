@@ -33,17 +33,19 @@ def compare(comparison: Comparison) -> None:
         FailedRunsError: if runs failed; the message says which. The others are finished first.
             Under torchrun its own error ends it all.
     """
-    runs = distributed.from_rank_0(partial(_unfinished, comparison))
+    runs = distributed.from_rank_0(partial(_unfinished, comparison, comparison.runs))
     if distributed.rank() == 0:
         _announce(runs, comparison)
     splits = checked_splits(runs, comparison) if runs else None
     with writing.writable(comparison.folder), ExitStack() as held:
         claimed = locks.claimed(comparison.folder, {run.variant: None for run in runs})
         distributed.from_rank_0(lambda: held.enter_context(claimed))
+        # Another command may have run some of them before they were claimed.
+        runs = distributed.from_rank_0(partial(_unfinished, comparison, runs))
         # What trains on all classes has no figures to compare.
         if distributed.rank() == 0 and not comparison.variants[0].data.all_classes:
             writing.write_comparison(comparison.folder, comparison.baselines)
-        if splits is not None:
+        if runs and splits is not None:
             if distributed.rank() == 0:
                 writing.write_splits(comparison.folder, splits.counts(), overlaps(splits))
             execute_all = (
@@ -121,10 +123,10 @@ def _announce(runs: list[Run], comparison: Comparison) -> None:
         )
 
 
-def _unfinished(comparison: Comparison) -> list[Run]:
+def _unfinished(comparison: Comparison, runs: list[Run]) -> list[Run]:
     folder = comparison.folder
     changes.check_settings(folder, comparison.variants)
-    return [run for run in comparison.runs if not paths.is_finished(paths.run_folder(folder, run))]
+    return [run for run in runs if not paths.is_finished(paths.run_folder(folder, run))]
 
 
 def _execute_in_turn(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
@@ -164,8 +166,9 @@ def _progress_bar(runs: list[Run], folder: Path) -> tqdm:
 
 
 def _advance(progress: tqdm, description: str) -> None:
-    progress.set_description(description, refresh=False)
-    progress.update()
+    with progress.get_lock():
+        progress.set_description(description, refresh=False)
+        progress.update()
 
 
 def _execute(splits: Splits, advance: Callable[[str], None], run: Run, folder: Path) -> None:

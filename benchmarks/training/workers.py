@@ -11,7 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.queues import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.errors import KilledRunError
 from benchmarks.processes import end_with_parent, start_method
@@ -35,24 +35,15 @@ class Workers:
     """
 
     def __init__(self, count: int, splits: Splits, advance: Callable[[str], None]) -> None:
+        self._start = partial(_Worker.of, splits, advance)
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._count = count
-        self._descriptions: SimpleQueue[str | None] = _context.SimpleQueue()
-        self._start = partial(
-            ProcessPoolExecutor,
-            max_workers=1,
-            mp_context=_context,
-            initializer=_start_worker,
-            initargs=(splits, self._descriptions),
-        )
-        self._idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
         for _ in range(count):
             self._idle.put(self._start())
         self._threads = ThreadPoolExecutor(count)
         self._futures: list[Future[None]] = []
-        self._watcher = threading.Thread(target=self._watch, args=(advance,), daemon=True)
 
     def __enter__(self) -> "Workers":
-        self._watcher.start()
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
@@ -61,9 +52,6 @@ class Workers:
         self._threads.shutdown()
         for _ in range(self._count):
             self._idle.get().shutdown()
-        if error is None:  # Else a process may have been ended while it held the queue.
-            self._descriptions.put(None)
-            self._watcher.join()
 
     def submit(self, task: Callable[..., None], *arguments: Any) -> Future[None]:
         """Do a task in the first process that is free.
@@ -80,7 +68,7 @@ class Workers:
     def _do(self, task: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         worker = self._idle.get()
         try:
-            worker.submit(_do_in_worker, task, arguments).result()
+            worker.pool.submit(_do_in_worker, task, arguments).result()
         except BrokenProcessPool as error:
             worker = self._start()
             raise KilledRunError(
@@ -99,9 +87,37 @@ class Workers:
                 process.terminate()
             time.sleep(0.1)
 
-    def _watch(self, advance: Callable[[str], None]) -> None:
-        while (description := self._descriptions.get()) is not None:
-            advance(description)
+
+class _Worker(NamedTuple):
+    """A process, and what it says of its progress.
+
+    By a queue of its own: if it is killed while it writes there, that queue stays locked.
+    """
+
+    pool: ProcessPoolExecutor
+    descriptions: "SimpleQueue[str | None]"
+    watcher: threading.Thread
+
+    @classmethod
+    def of(cls, splits: Splits, advance: Callable[[str], None]) -> "_Worker":
+        """Return a process, which starts once it is given something to do."""
+        descriptions: SimpleQueue[str | None] = _context.SimpleQueue()
+        watcher = threading.Thread(target=_watch, args=(advance, descriptions), daemon=True)
+        watcher.start()
+        given = (splits, descriptions)
+        pool = ProcessPoolExecutor(1, _context, initializer=_start_worker, initargs=given)
+        return cls(pool, descriptions, watcher)
+
+    def shutdown(self) -> None:
+        """End the process, which is free."""
+        self.pool.shutdown()
+        self.descriptions.put(None)
+        self.watcher.join()
+
+
+def _watch(advance: Callable[[str], None], descriptions: "SimpleQueue[str | None]") -> None:
+    while (description := descriptions.get()) is not None:
+        advance(description)
 
 
 def ignore_captions() -> None:
@@ -113,8 +129,9 @@ def _start_worker(splits: Splits, descriptions: "SimpleQueue[str | None]") -> No
     global _splits, _descriptions
     _splits, _descriptions = splits, descriptions
     # Interrupted from the keyboard, or left without a parent, a worker ends at once: what is
-    # resumed must not meet a worker that is still writing.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # resumed must not meet a worker that is still writing. A job of a script may ignore it.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent()
     ignore_captions()
 

@@ -57,7 +57,14 @@ def cosines_suffice(
         # Its statistics need the vectors, not the cosines.
         and not distance.collect_stats
         and weight.dtype == embeddings.dtype in (torch.float32, torch.float64)
+        # They may change the vectors, or look at them.
+        and not (_has_hooks(loss) or _has_hooks(distance))
     )
+
+
+def _has_hooks(module: Module) -> bool:
+    kinds = ("forward_pre", "forward", "backward_pre", "backward")
+    return any(getattr(module, f"_{kind}_hooks") for kind in kinds)
 
 
 @dataclass(frozen=True)

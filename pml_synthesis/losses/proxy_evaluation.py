@@ -14,7 +14,14 @@ from torch.nn import Module
 
 from ..augmenters import SyntheticBatch
 from ..functional.unit_vectors import unit
-from ..pml import BaseMetricLossFunction, cast_like, row_weights, substituted, unregularized_loss
+from ..pml import (
+    BaseMetricLossFunction,
+    RowWeights,
+    cast_like,
+    row_weights,
+    substituted,
+    unregularized_loss,
+)
 from .joined_cosines import (
     KnownCosines,
     cosines_suffice,
@@ -118,6 +125,7 @@ class ProxyEvaluation:
             weights = torch.cat([batch.weights.new_ones(len(labels)), batch.weights])
             weights = self._scaled(weights)
         return self._weighed(
+            (row_labels, tuples),
             mined_labels,
             behind,
             weights,
@@ -135,21 +143,26 @@ class ProxyEvaluation:
         changes = self.binding.attributes(self.loss, weight)
         if getattr(self.loss, "weight_regularizer", None) is not None:
             changes["weight_regularizer"] = None
-        call = self.inputs.indices_tuple, rows, batch.labels
+        row_labels = batch.labels.clone()  # They may be those of the real batch.
+        tuples = self.inputs.indices_tuple
         weights = batch.weights
         if weights is not None:
             weights = self._scaled(weights, alone=True)
         return self._weighed(
+            (row_labels, tuples),
             labels,
             batch.source,
             weights,
             changes,
-            lambda twin: unregularized_loss(twin, rows, batch.labels, parents, *call),
+            lambda twin: unregularized_loss(
+                twin, rows, row_labels, parents, tuples, rows, row_labels
+            ),
             records=False,
         )
 
     def _weighed(
         self,
+        call: tuple[Tensor, Any],
         mined_labels: Tensor,
         behind: Tensor,
         weights: Tensor | None,
@@ -164,6 +177,7 @@ class ProxyEvaluation:
         alone, as the largest count may be that of a real one which is not among them.
 
         Args:
+            call: the labels and the mined tuple that the loss is called with.
             mined_labels: of what the mined tuple speaks of.
             behind: for each embedding of the call the one whose mined weight it has, or -1, [N].
             weights: as the loss is to take them, [N], or None.
@@ -182,15 +196,29 @@ class ProxyEvaluation:
                 return mined
             return self.binding.weigh(mined, weights.to(mined))
 
-        with substituted(self.loss, changes, records) as twin, row_weights(weigh):
+        of_call = row_weights(RowWeights(*call, weigh))
+        with substituted(self.loss, changes, records) as twin, of_call:
             value = function(twin)
-        if weights is not None and not asked:
-            raise ValueError(
-                f"The augmenter made embeddings with weights, which {type(self.loss).__name__} "
-                "takes none of. Use a loss that multiplies its elements by weights, as most proxy "
-                "losses do."
-            )
+        if not asked:
+            self._refuse_unasked(weights)
         return value
+
+    def _refuse_unasked(self, weights: Tensor | None) -> None:
+        """Raise a ValueError if the loss was to weigh embeddings and did not ask for weights."""
+        kind = type(self.loss).__name__
+        if weights is not None:
+            raise ValueError(
+                f"The augmenter made embeddings with weights, which {kind} takes none of. Use a "
+                "loss that multiplies its elements by weights, as most proxy losses do."
+            )
+        if self.inputs.indices_tuple is not None:
+            raise ValueError(
+                f"Expected `indices_tuple` to be None, but one was given, and {kind} does not ask "
+                "what it makes of synthetic embeddings. A loss that uses mined tuples asks by "
+                "loss_and_miner_utils.convert_to_weights, looked up in PML's module in each call, "
+                "with the labels and the tuple that it was given. Where PML's module or "
+                "pml_synthesis was reloaded, restart Python."
+            )
 
     def _scaled(self, weights: Tensor, alone: bool = False) -> Tensor:
         """Scale weights so that a mean over embeddings is divided by their sum."""
@@ -244,8 +272,7 @@ class ProxyEvaluation:
             return rows, proxies
         rows = with_source_norms(rows, batch.norm_source, self.inputs.embeddings)
         if batch.num_new_classes:
-            norm = torch.linalg.vector_norm(self.proxies, dim=-1).mean()
+            norm = torch.linalg.vector_norm(self.proxies, dim=-1).mean().to(proxies)
             # A norm that overflows would make NaNs of zeros.
-            largest = torch.finfo(proxies.dtype).max
-            proxies = unit(proxies) * norm.clamp_max(largest).to(proxies)
+            proxies = unit(proxies) * norm.clamp_max(torch.finfo(proxies.dtype).max)
         return rows, proxies

@@ -306,6 +306,38 @@ def test_other_losses_take_the_general_path(make, taken):
     assert taken == [False]
 
 
+REGISTRATIONS = {
+    "register_forward_pre_hook": lambda module, inputs: None,
+    "register_forward_hook": lambda module, inputs, output: None,
+    "register_full_backward_pre_hook": lambda module, gradients: None,
+    "register_full_backward_hook": lambda module, inputs, outputs: None,
+}
+
+
+@pytest.mark.parametrize("part", [lambda loss: loss, lambda loss: loss.distance])
+@pytest.mark.parametrize("register", REGISTRATIONS)
+def test_hooks_take_the_general_path(part, register, taken):
+    x, y = draw_batch(0)
+    loss = build_loss(FAST[0])
+    hook = mock.Mock(side_effect=REGISTRATIONS[register])
+    handle = getattr(part(loss), register)(hook)
+    SynthesisLoss(loss, ProxySynthesis())(x, y).backward()
+    assert hook.called
+    handle.remove()
+    SynthesisLoss(loss, ProxySynthesis())(x, y)
+    assert taken == [False, True]
+
+
+def test_a_hook_that_changes_the_embeddings(monkeypatch):
+    x, y = draw_batch(0)
+    loss = build_loss(FAST[0])
+    stretch = torch.linspace(1, 5, DIM, dtype=x.dtype)
+    loss.register_forward_pre_hook(lambda _, inputs: (inputs[0] * stretch, *inputs[1:]))
+    value = SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y)
+    general(monkeypatch)
+    torch.testing.assert_close(value, SynthesisLoss(loss, ProxySynthesis(seed=1))(x, y), **CLOSE)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_takes_the_general_path(dtype, taken):
     x, y = draw_batch(0, dtype=dtype)

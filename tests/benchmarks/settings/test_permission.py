@@ -19,6 +19,7 @@ model:
   trunk: {ConvTrunk: {}}
 sampler: {RandomSampler: {}}
 loss: {ProxyNCALoss: {}}
+optimizers: {trunk: &sgd {SGD: {lr: 0.1}}, metric_loss: *sgd}
 variants: {plain: {}}
 """
 STRANGER = """

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,12 @@ import yaml
 
 from benchmarks import __main__ as command_line
 from benchmarks import files
-from benchmarks.errors import SettingsError
+from benchmarks.errors import KilledRunError, SettingsError
 from benchmarks.reporting import plots
 from benchmarks.results import writing
 from benchmarks.results.locks import claimed
 from benchmarks.results.reading import read_metrics, read_settings
-from benchmarks.training import compare
+from benchmarks.training import compare, workers
 
 SETTINGS = """
 data:
@@ -158,6 +160,25 @@ def test_changed_settings_are_refused_with_the_difference(config):
         assert message.startswith("error: ")
         assert "batch_size: 32 there, 16 now" in message
     assert times(config) == before
+
+
+def test_what_another_command_has_run_meanwhile_is_not_run_again(config, tmp_path, monkeypatch):
+    read_data, folder = compare.read_data, tmp_path / "letters"
+
+    def meanwhile(comparison):
+        shutil.copytree(folder_of(config), folder)
+        return read_data(comparison)
+
+    monkeypatch.setattr(compare, "read_data", meanwhile)
+    command = ["compare", str(config), f"results={tmp_path}"]
+    with pytest.raises(SystemExit, match="batch_size: 32 there, 16 now"):
+        main([*command, "batch_size=16"])
+    shutil.rmtree(folder)
+    main(command)
+    runs = {path.relative_to(folder): path for path in folder.glob("*/*/metrics.csv")}
+    assert len(runs) == 4
+    for name, path in runs.items():
+        assert path.read_bytes() == (folder_of(config) / name).read_bytes()
 
 
 def test_a_run_that_fails_is_named_the_others_are_reported_and_it_is_tried_again(
@@ -321,17 +342,62 @@ def test_a_killed_process_takes_no_other_run_with_it(config, tmp_path, capsys):
     assert "runs that failed" not in capsys.readouterr().out.lower()
 
 
+@pytest.mark.parametrize(
+    ("of_the_job", "of_a_process"),
+    [(signal.default_int_handler, signal.SIG_DFL), (signal.SIG_IGN, signal.SIG_IGN)],
+)
+def test_a_job_that_ignores_the_keyboard_has_processes_that_do(
+    of_the_job, of_a_process, monkeypatch
+):
+    monkeypatch.setattr(workers, "end_with_parent", lambda: None)
+    for name in ("_splits", "_descriptions"):
+        monkeypatch.setattr(workers, name, None, raising=False)
+    before = signal.signal(signal.SIGINT, of_the_job)
+    try:
+        with warnings.catch_warnings():
+            workers._start_worker(None, None)
+        assert signal.getsignal(signal.SIGINT) is of_a_process
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_a_process_killed_before_its_run_has_started_hides_no_others(
+    seeds, config, tmp_path, capsys
+):
+    folder = shutil.copytree(folder_of(config), tmp_path / "letters")
+    for seed in seeds:
+        shutil.rmtree(folder / "plain" / f"seed_{seed}")
+        writing.write_failure(folder / "plain" / f"seed_{seed}", KilledRunError("killed"))
+    main(["report", str(folder)])
+    for text in (capsys.readouterr().out, (folder / "summary.md").read_text()):
+        assert "- plain, seed 0: KilledRunError: killed\n" in text
+        assert "plain+ps" in text
+
+
+def test_a_process_killed_while_it_tells_of_an_epoch_blocks_no_other():
+    """It leaves a lock that nobody opens again."""
+    told: list[str] = []
+    killed, other = (workers._Worker.of(None, told.append) for _ in range(2))
+    with killed.descriptions._wlock:
+        other.descriptions.put("plain, seed 0, done")
+        other.shutdown()
+    killed.shutdown()
+    assert told == ["plain, seed 0, done"]
+
+
 def test_results_that_cannot_be_written_are_one_line(config, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match="file/letters: results cannot be written there: "):
         main(["compare", str(config), f"results={tmp_path}/file"])
 
 
-def test_a_full_disk_is_told(tmp_path):
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
     full = tmp_path / "state.pt.unfinished"
-    full.symlink_to("/dev/full")
+    monkeypatch.setattr(files, "_own_name", lambda _: full)
     told = f"{tmp_path}: results cannot be written there: No space left on device. Make room"
     for write, content in ((files.save, {"a": torch.rand(9999)}), (writing.write_text, "a")):
+        full.symlink_to("/dev/full")
         with pytest.raises(SettingsError, match=told), writing.writable(tmp_path):
             write(content, tmp_path / "state.pt")
 
@@ -351,6 +417,14 @@ def test_the_page_counts_classes_and_images_where_they_were_written_down(config,
     # With everything finished no data are read.
     main(["compare", str(config)])
     assert line in (folder_of(config) / "summary.md").read_text()
+
+
+def test_without_a_standard_error_there_is_no_bar(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    with pytest.raises(SystemExit, match="comparison.yaml is missing"):
+        main(["report", str(tmp_path)])
+    with compare._progress_bar([], tmp_path) as progress:
+        compare._advance(progress, "plain, seed 0, done")
 
 
 def test_report_needs_results(tmp_path):

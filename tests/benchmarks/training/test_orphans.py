@@ -60,11 +60,12 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     raise AssertionError(what)
 
 
-def started(folder: Path) -> subprocess.Popen:
+def started(folder: Path, *launcher: str) -> subprocess.Popen:
     folder.mkdir()
     (folder / "letters.yaml").write_text(f"{SETTINGS}results: {folder}/runs\n")
+    command = ["-m", "benchmarks", "compare", "letters.yaml", "--import", "few_glyphs"]
     return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", "compare", "letters.yaml", "--import", "few_glyphs"],
+        [sys.executable, *launcher, *command],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
         stderr=subprocess.DEVNULL,
@@ -95,3 +96,15 @@ def test_a_process_that_reads_ends_with_one_that_is_killed_before_it_is_ready(tm
     process.kill()
     process.wait(timeout=60)
     wait_for(lambda: not any(map(is_running, pids)), "left")
+
+
+def test_no_process_outlives_torchrun(tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    process = started(tmp_path / "ranks", *launcher)
+    trained = tmp_path / "ranks/runs/letters/plain/seed_0/checkpoint.pt"
+    wait_for(trained.exists, "no epoch was finished")
+    pids = started_by(process.pid)
+    assert len(pids) >= 2
+    process.kill()
+    process.wait(timeout=60)
+    wait_for(lambda: not any(map(is_running, pids)), "left after torchrun was killed")

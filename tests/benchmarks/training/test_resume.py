@@ -18,8 +18,9 @@ from benchmarks import files
 from benchmarks.__main__ import main
 from benchmarks.reporting.report import report
 from benchmarks.results.paths import run_folder
-from benchmarks.results.writing import write_comparison
+from benchmarks.results.writing import start, write_comparison
 from benchmarks.settings.reading import load
+from benchmarks.settings.schema import Run
 from benchmarks.training.assembly import load_splits
 from benchmarks.training.hooks import SECONDS
 from benchmarks.training.run import execute
@@ -242,3 +243,26 @@ def test_a_file_that_is_written_is_whole_or_the_old_one(tmp_path):
         unfinished.write_text("new")
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["some.txt"]
+
+
+def test_two_that_write_one_file_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "some.txt"
+    with files.atomic_write(path) as first, files.atomic_write(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["some.txt"]
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    now = time.time()
+    for name, age in (("new", 60), ("old", 7200)):
+        left = tmp_path / f"some.txt.{name}.unfinished"
+        left.touch()
+        os.utime(left, (now, now - age))
+    write_comparison(tmp_path, {"plain": None})
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"comparison.yaml", "some.txt.new.unfinished"}
+    # Of a run nobody else writes files.
+    start(tmp_path, Run("plain"))
+    assert not list(tmp_path.glob("*.unfinished"))
