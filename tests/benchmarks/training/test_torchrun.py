@@ -94,12 +94,11 @@ if __name__ == "__main__":  # What reads batches imports this, too.
 """
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("torchrun")
-    path = folder / "patterns.yaml"
-    path.write_text(SETTINGS.replace("ONCE", str(folder / "once")))
-    (folder / "apart.py").write_text(APART)
+@pytest.fixture
+def config(tmp_path) -> Path:
+    path = tmp_path / "patterns.yaml"
+    path.write_text(SETTINGS.replace("ONCE", str(tmp_path / "once")))
+    (tmp_path / "apart.py").write_text(APART)
     return path
 
 
@@ -130,59 +129,51 @@ def folder_of(config: Path, run: Run) -> Path:
     return run_folder(of_rank(0, config) / "runs" / "patterns", run)
 
 
-@pytest.fixture(scope="module")
-def stopped(config) -> Path:
+def test_two_processes_train_as_one(config, tmp_path):
+    """The last run is killed, too, and goes on. One test, as the processes take long to start."""
     done = torchrun(config)
     assert done.returncode != 0
     assert "Signal 9 (SIGKILL)" in done.stdout, done.stdout
     checkpoint_path = folder_of(config, run_of(config, "proxy_anchor+see")) / "checkpoint.pt"
     assert files.load(checkpoint_path)["epoch"] == 1
-    return config
-
-
-@pytest.fixture(scope="module")
-def finished(stopped) -> Path:
-    done = torchrun(stopped)
+    done = torchrun(config)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("Results in") == 1
-    return stopped
+
+    for variant in ("norm_softmax+ps", "triplets", "iaa", "proxy_anchor+see"):
+        _assert_trained_as_one_process_does(run_of(config, variant), config, tmp_path / variant)
+    _assert_saved_statistics_give_the_figures(run_of(config, "batch_norm"), config)
+    # Only the first process writes.
+    assert len(list(of_rank(0, config).rglob("metrics.csv"))) == 5
+    assert list(of_rank(1, config).rglob("*")) == []
 
 
-@pytest.mark.parametrize("variant", ["norm_softmax+ps", "triplets", "iaa", "proxy_anchor+see"])
-def test_two_processes_train_as_one(variant, finished, tmp_path):
-    """The last of them was stopped, too, and went on."""
-    run = run_of(finished, variant)
+def _assert_trained_as_one_process_does(run: Run, config: Path, alone: Path) -> None:
     run.data.workers = 0
-    expected = execute(run, load_splits(run.data), tmp_path)
-    folder = folder_of(finished, run)
+    expected = execute(run, load_splits(run.data), alone)
+    folder = folder_of(config, run)
     metrics = pd.read_csv(folder / "metrics.csv")
     close = {"rtol": 1e-9, "atol": 1e-9}
     pd.testing.assert_frame_equal(
         metrics.drop(columns="seconds"), expected.drop(columns="seconds"), **close
     )
-    weights, others = (torch.load(f / "best.pt", weights_only=True) for f in (folder, tmp_path))
+    weights, others = (torch.load(f / "best.pt", weights_only=True) for f in (folder, alone))
     torch.testing.assert_close(weights, others, **close)
 
-    tables = sorted(path.name for path in (tmp_path / "logs").glob("*.csv"))
+    tables = sorted(path.name for path in (alone / "logs").glob("*.csv"))
     assert tables == sorted(path.name for path in (folder / "logs").glob("*.csv"))
     for name in set(tables) - {f"{SECONDS}.csv"}:
         pd.testing.assert_frame_equal(
-            *(pd.read_csv(f / "logs" / name) for f in (folder, tmp_path)), **close
+            *(pd.read_csv(f / "logs" / name) for f in (folder, alone)), **close
         )
 
 
-def test_statistics_of_batch_norm_are_those_of_the_first_process(finished):
-    """What is saved gives the figures that the processes found together."""
-    run = run_of(finished, "batch_norm")
+def _assert_saved_statistics_give_the_figures(run: Run, config: Path) -> None:
+    """Those of batch norm are those of the first process."""
     parts = Parts(run, load_splits(run.data))
-    for name, weights in torch.load(folder_of(finished, run) / "best.pt").items():
+    for name, weights in torch.load(folder_of(config, run) / "best.pt").items():
         (parts.models | parts.losses)[name].load_state_dict(weights)
     found = evaluate(parts.models, "val", parts.val, 0, run.recall_at, 0, None)
-    metrics = pd.read_csv(folder_of(finished, run) / "metrics.csv")
+    metrics = pd.read_csv(folder_of(config, run) / "metrics.csv")
     best = metrics[metrics["split"] == "val"].sort_values(MAIN_METRIC).iloc[-1]
     assert best[list(found)].to_dict() == pytest.approx(found, abs=1e-9)
-
-
-def test_only_the_first_process_writes(finished):
-    assert len(list(of_rank(0, finished).rglob("metrics.csv"))) == 5
-    assert list(of_rank(1, finished).rglob("*")) == []
