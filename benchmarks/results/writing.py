@@ -90,4 +90,5 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 def write_text(text: str, path: Path) -> None:
     """Write a text file."""
     with atomic_write(path) as unfinished:
-        unfinished.write_text(text)
+        # A message may name a file whose name is no text.
+        unfinished.write_text(text, errors="backslashreplace")
