@@ -39,11 +39,16 @@ def contents(folder: Path) -> Contents:
             found.closed.append(top)
             folders[:] = []
             continue
-        folders[:] = [name for name in folders if not _is_of_a_system(name)]
+        folders[:] = [name for name in folders if not is_of_a_system(name)]
         found.links.extend(top / name for name in folders if (top / name).is_symlink())
-        meant = (top / name for name in files if not _is_of_a_system(name))
+        meant = (top / name for name in files if not is_of_a_system(name))
         found.files.extend(path for path in meant if path.is_file() or path.is_symlink())
     return Contents(*map(sorted, found))
+
+
+def is_of_a_system(name: str) -> bool:
+    """Tell whether a file or folder of this name is hidden, or left by a system."""
+    return name.startswith(".") or name.lower() in NO_IMAGES | NO_CLASSES
 
 
 def images_of_classes(root: Path) -> dict[str, list[Path]]:
@@ -62,7 +67,7 @@ def images_of_classes(root: Path) -> dict[str, list[Path]]:
         raise FileNotFoundError(f"There is no folder {root}. {layout}.")
     if not os.access(root, os.R_OK | os.X_OK):
         raise PermissionError(f"The folder {root} may not be read. Permit it.")
-    shown = sorted(path for path in root.iterdir() if not _is_of_a_system(path.name))
+    shown = sorted(path for path in root.iterdir() if not is_of_a_system(path.name))
     folders, lost = _folders_of_classes(root, shown)
     there = {folder: contents(folder) for folder in folders}
     if closed := [path for found in there.values() for path in found.closed]:
@@ -168,10 +173,6 @@ def _warn(message: str) -> None:
 def _name(folder: Path) -> str:
     name = os.fsencode(folder.name).decode(errors="backslashreplace")
     return unicodedata.normalize("NFC", name)
-
-
-def _is_of_a_system(name: str) -> bool:
-    return name.startswith(".") or name.lower() in NO_IMAGES | NO_CLASSES
 
 
 def _is_image(path: Path) -> bool:

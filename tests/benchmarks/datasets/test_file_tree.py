@@ -65,6 +65,27 @@ def test_a_set_that_is_not_there_is_told_with_its_source(folder, tmp_path):
         find_tree(archive, "a/list.txt", SOURCE)
 
 
+def test_other_archives_beside_a_set_do_not_hide_it(folder, tmp_path):
+    (tmp_path / "a damaged one.zip").write_bytes(b"PK")
+    (tmp_path / "._set.zip").write_bytes(b"left by a system")
+    pack(folder, tmp_path / "set.ZIP")
+    assert find_tree(tmp_path, "a/list.txt", SOURCE).path == tmp_path / "set.ZIP"
+    (tmp_path / "set.ZIP").unlink()
+    with pytest.raises(FileNotFoundError, match="a damaged one.zip but it is damaged"):
+        find_tree(tmp_path, "a/list.txt", SOURCE)
+
+
+def test_what_systems_leave_is_no_part_of_a_set(folder, tmp_path):
+    (folder / ".git" / "3.png").unlink()
+    write_files(folder, "a/._2.png", "a/Thumbs.db", "__MACOSX/a/list.txt")
+    for place in (folder, pack(folder, tmp_path / "set.zip", "set-main/")):
+        tree = find_tree(place, "a/list.txt", SOURCE)
+        assert tree.names == ["a/2.png", "a/b/1.png", "a/list.txt"]
+    (folder / "a" / "list.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="no a/list.txt in"):
+        find_tree(pack(folder, tmp_path / "set.zip"), "a/list.txt", SOURCE)
+
+
 def test_damaged_files_in_an_archive_are_named(folder, tmp_path):
     (folder / "a" / "2.png").write_bytes(np.random.default_rng(0).bytes(5000))
     archive = pack(folder, tmp_path / "set.zip")
