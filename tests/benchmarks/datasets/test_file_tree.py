@@ -191,3 +191,25 @@ def test_where_nothing_can_be_written_nothing_is_kept(kept):
     make, calls = count_calls(torch.rand(5))
     assert torch.equal(cached("images", 1, make), cached("images", 1, make))
     assert len(calls) == 2
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def expanduser(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    make, calls = count_calls(torch.rand(5))
+    assert torch.equal(cached("images", 1, make), cached("images", 1, make))
+    assert len(calls) == 2
+
+
+def test_other_code_makes_its_own(kept, tmp_path, monkeypatch):
+    (tmp_path / "code").mkdir()
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "code" / "cache.py"))
+    make, calls = count_calls(torch.zeros(1))
+    for text in ("how images are read", "how images are read", "otherwise"):
+        (tmp_path / "code" / "reading.py").write_text(text)
+        cached("images", 1, make)
+    assert len(calls) == 2
