@@ -422,16 +422,8 @@ def test_a_finished_run_leaves_metrics_settings_versions_models_and_logs(splits,
     assert not paths.is_finished(folder)
     table = execute(run, splits, folder)
     assert sorted(path.name for path in folder.iterdir()) == [
-        *(
-            "best.pt",
-            "hits.pt",
-            "logs",
-            "metrics.csv",
-            "settings.yaml",
-            "versions.yaml",
-            "data.yaml",
-            "view.pt",
-        )
+        *("best.pt", "data.yaml", "hits.pt", "logs", "metrics.csv"),
+        *("settings.yaml", "versions.yaml", "view.pt"),
     ]
     assert (folder / "settings.yaml").read_text() == dump(run)
     (versions,) = yaml.safe_load((folder / "versions.yaml").read_text())
