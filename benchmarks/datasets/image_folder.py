@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.datasets.checks import check_flag, check_positive, checked_root
 from benchmarks.datasets.class_folders import MOST_NAMES, images_of_classes
 from benchmarks.datasets.class_splits import Classes, split_classes
 from benchmarks.datasets.image_classes import ImageClasses, check_split
@@ -58,15 +59,15 @@ class ImageFolder(ImageClasses):
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         check_split(split)
-        if size < 1:
-            raise ValueError(f"Expected argument `size` to be a positive integer but got {size}.")
-        files = images_of_classes(Path(root))
+        check_positive("size", size)
+        check_flag("grey", grey)
+        files = images_of_classes(checked_root(root))
         names = split_classes(list(files), split, validation, test, seed)
         images = _read_all([file for name in names for file in files[name]], size, grey)
         labels = torch.arange(len(names)).repeat_interleave(
             torch.tensor([len(files[name]) for name in names])
         )
-        super().__init__(torch.stack(images), labels, names, transform)
+        super().__init__(images, labels, names, transform)
 
     @staticmethod
     def preparation(size: int = 64, grey: bool = False) -> list[Callable[[Any], Any]]:
@@ -74,16 +75,18 @@ class ImageFolder(ImageClasses):
         return [Squares(size, grey)]
 
 
-def _read_all(files: Sequence[Path], size: int, grey: bool) -> list[Tensor]:
-    images, failures = [], []
+def _read_all(files: Sequence[Path], size: int, grey: bool) -> Tensor:
+    # Filled in place: to stack a list would need the memory twice.
+    images = torch.empty(len(files), 1 if grey else 3, size, size)
+    failures = []
     squares = Squares(size, grey)
-    for file in files:
+    for image, file in zip(images, files, strict=True):
         try:
             picture = read_picture(file, "L" if grey else "RGB")
         except OSError as error:
             failures.append(error)
         else:
-            images += squares([picture])
+            image[:] = squares([picture])[0]
     if failures:
         reasons = [str(error) for error in failures[:MOST_NAMES]]
         more = len(failures) - len(reasons)

@@ -10,7 +10,7 @@ from PIL import Image
 
 import benchmarks
 from benchmarks.__main__ import main
-from benchmarks.datasets import ImageFolder
+from benchmarks.datasets import CUB, Emoji, FontGlyphs, GroceryStore, ImageFolder, Omniglot
 
 CONFIG = Path(benchmarks.__file__).parent / "configs" / "image_folder.yaml"
 
@@ -111,12 +111,28 @@ def test_the_middle_of_a_wide_picture_is_taken_upright(tmp_path):
         ({"split": "val", "validation": 0}, "leave classes for the split 'val', out of 10"),
         ({"validation": 0.5, "test": 0.5}, "leave classes for the split 'train'"),
         ({"split": "all"}, "`split`.*'all'"),
-        ({"size": 0}, "`size`.*0"),
+        *(
+            ({"size": size}, f"`size`.*integer but got {size!r}")
+            for size in (0, 8.0, "8", None, True)
+        ),
+        ({"grey": "no"}, "`grey` to be true or false but got 'no'"),
     ],
 )
 def test_wrong_options_are_told(options, message, root):
     with pytest.raises(ValueError, match=message):
         ImageFolder(root, **options)
+
+
+@pytest.mark.parametrize("dataset", [ImageFolder, Emoji, FontGlyphs, GroceryStore, Omniglot, CUB])
+@pytest.mark.parametrize("given", [None, 2024, ""])
+def test_a_root_that_is_no_path_is_told(dataset, given):
+    with pytest.raises(ValueError, match=f"`root` to be the path .*quotes .* got {given!r}"):
+        dataset(given)
+
+
+def test_the_root_may_be_in_the_home_of_the_user(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert len(ImageFolder(f"~/{root.name}", "test", test=["class 1"], size=4)) == 4
 
 
 def test_what_is_missing_is_told_with_the_layout(tmp_path):
