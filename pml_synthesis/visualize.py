@@ -218,7 +218,8 @@ def _names(classes: list[int], class_names: Sequence[str] | None) -> list[str]:
         return [f"class {label}" for label in classes]
     enough = len(class_names) > classes[-1]
     expect(enough, "class_names", f"a name for each class up to {classes[-1]}", class_names)
-    return [class_names[label] for label in classes]
+    # Names of folders may have bytes that are no text, which no font draws.
+    return [class_names[label].encode(errors="replace").decode() for label in classes]
 
 
 def _as_batch(
@@ -348,7 +349,9 @@ def _add_legend(ax: Any, colour_of: dict[str, str]) -> None:
         if kind in drawn:
             face = "white" if kind.startswith("synthetic") else _GREY
             handles.append(_handle(kind, marker, size, color=_GREY, markerfacecolor=face))
-    ax.legend(handles=handles, **_BESIDE)
+    legend = ax.legend(handles=handles, **_BESIDE)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # A class may be called "$x^$".
 
 
 def _handle(label: str, marker: str, size: float, **look: Any) -> Line2D:

@@ -193,6 +193,14 @@ def test_the_legend_names_classes_and_kinds():
     assert legend_of(ax) == ["class 0", "class 2", *KINDS[:2], KINDS[3]]
 
 
+def test_names_are_drawn_as_they_are():
+    # The first two would fail as formulas, the third is a folder's name that is no UTF-8.
+    x, y, p = draw_case(num_classes=3)
+    ax = plot_synthesis(x, y, p, class_names=["$$x^^$$", "$\\frac{$", "caf\udce9"])
+    ax.figure.canvas.draw()
+    assert legend_of(ax)[:3] == ["$$x^^$$", "$\\frac{$", "caf?"]
+
+
 @pytest.mark.parametrize("projection", ["sphere", "pca", "tsne"])
 def test_nothing_is_cut_off(projection):
     x, y, p = draw_case(dim=3)

@@ -22,15 +22,17 @@ def cached(name: str, key: object, make: Callable[[], Tensor]) -> Tensor:
     Arguments:
         name: the beginning of the file's name.
         key: all that the result depends on; its repr tells one from another. The versions of
-            torch and Pillow are added to it.
+            torch and Pillow are added to it, and the code of the datasets.
         make: makes the tensor.
 
     Example:
         >>> cached("squares", 3, lambda: torch.arange(3) ** 2)  # doctest: +SKIP
         tensor([0, 1, 4])
     """
-    text = repr((key, torch.__version__, PIL.__version__))
-    path = _folder() / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
+    if (folder := _folder()) is None:
+        return make()
+    text = repr((key, torch.__version__, PIL.__version__, _code()))
+    path = folder / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
     # A damaged file is made anew.
     with suppress(Exception), np.load(path, allow_pickle=False) as file:
         return torch.from_numpy(file["tensor"])
@@ -40,8 +42,18 @@ def cached(name: str, key: object, make: Callable[[], Tensor]) -> Tensor:
     return made
 
 
-def _folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pml_synthesis"
+def _folder() -> Path | None:
+    """Return where images are kept; None for a user without a home, as in some containers."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pml_synthesis"
+    except RuntimeError:
+        return None
+
+
+def _code() -> str:
+    """Return what changes when the code does that reads and draws images."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _write(path: Path, tensor: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Which classes train, which validate and which test."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from unicodedata import normalize
 
 import numpy as np
 
@@ -30,7 +31,8 @@ def split_classes(
         >>> split_classes(["cat", "dog", "emu"], "train", ["cat"], ["emu"], 0)
         ['dog']
     """
-    chosen = _split(names, validation, test, seed)[split]
+    named = _names("validation", validation, names), _names("test", test, names)
+    chosen = _split(names, *named, seed)[split]
     if not chosen:
         raise ValueError(
             f"Expected arguments `validation` and `test` to leave classes for the split "
@@ -40,12 +42,13 @@ def split_classes(
 
 
 def _split(
-    names: Sequence[str], validation: Classes, test: Classes, seed: int
+    names: Sequence[str], validation: float | set[str], test: float | set[str], seed: int
 ) -> dict[str, list[str]]:
     shuffled = [str(name) for name in np.random.default_rng(seed).permutation(names)]
     # Names go first: a fraction is drawn from the classes that nobody named.
-    named = {*_named("validation", validation, names), *_named("test", test, names)}
-    if both := set(_named("validation", validation, names)) & set(_named("test", test, names)):
+    listed = [classes for classes in (validation, test) if isinstance(classes, set)]
+    named = set().union(*listed)
+    if len(listed) == 2 and (both := listed[0] & listed[1]):
         raise ValueError(
             f"Expected arguments `validation` and `test` to share no class but both have {both}."
         )
@@ -56,7 +59,7 @@ def _split(
             count = _count(argument, classes, len(names))
             chosen[argument], free = set(free[:count]), free[count:]
         else:
-            chosen[argument] = set(classes)
+            chosen[argument] = classes
     trainval = [name for name in names if name not in chosen["test"]]
     return {
         "train": [name for name in trainval if name not in chosen["validation"]],
@@ -66,21 +69,27 @@ def _split(
     }
 
 
-def _named(argument: str, classes: Classes, names: Sequence[str]) -> Sequence[str]:
+def _names(argument: str, classes: Classes, names: Sequence[str]) -> float | set[str]:
+    """Return a fraction as it is, and names as those of the classes are written."""
     if isinstance(classes, int | float):
-        return ()
-    if isinstance(classes, str):
+        return classes
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
         raise ValueError(
             f"Expected argument `{argument}` to be a fraction or a list of classes but got "
             f"{classes!r}."
         )
-    for name in classes:
-        if name not in names:
+    known, named = set(names), set()
+    for given in classes:
+        # A folder may be called 1, and accents are written in several ways.
+        name = normalize("NFC", str(given))
+        if name not in known:
+            quoted = "" if isinstance(given, str) else " Names that are no text need quotes."
             raise ValueError(
-                f"Expected argument `{argument}` to name classes that are there but got {name!r}: "
-                f"{nearest(str(name), names)}"
+                f"Expected argument `{argument}` to name classes that are there but got {given!r}: "
+                f"{nearest(name, names)}{quoted}"
             )
-    return classes
+        named.add(name)
+    return named
 
 
 def _count(argument: str, fraction: float, classes: int) -> int:

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.datasets.checks import check_positive
 from benchmarks.datasets.image_files import pixels
 from benchmarks.datasets.transforms import RandomTransform
 
@@ -80,8 +81,7 @@ class RandomResizedCrop(RandomTransform):
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
-        if size < 1:
-            raise ValueError(f"Expected argument `size` to be a positive integer but got {size}.")
+        check_positive("size", size)
         for name, (low, high), most in (("scale", scale, 1), ("ratio", ratio, math.inf)):
             if not 0 < low <= high <= most:
                 raise ValueError(

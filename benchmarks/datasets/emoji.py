@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.datasets.checks import check_positive, checked_root
 from benchmarks.datasets.class_splits import split_classes
 from benchmarks.datasets.file_tree import FileTree, find_tree
 from benchmarks.datasets.image_classes import ImageClasses, check_split
@@ -75,10 +76,9 @@ class Emoji(ImageClasses):
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         check_split(split)
-        if size < 1:
-            raise ValueError(f"Expected argument `size` to be a positive integer but got {size}.")
+        check_positive("size", size)
         groups = split_classes(list(GROUPS), split, validation, test, seed=0)
-        classes, images = _read(str(root), size)
+        classes, images = _read(str(checked_root(root)), size)
         _check_counts(classes, root, partial)
         kept = [i for i, name in enumerate(classes) if name.split("/")[0] in groups]
         labels = torch.arange(len(kept)).repeat_interleave(len(VENDORS))

@@ -8,6 +8,7 @@ from zipfile import BadZipFile, ZipFile
 
 from PIL import Image
 
+from benchmarks.datasets.class_folders import is_of_a_system
 from benchmarks.datasets.image_files import read_picture
 
 LARGEST = 2**26  # bytes of a file in an archive; a larger one is no picture
@@ -15,6 +16,8 @@ LARGEST = 2**26  # bytes of a file in an archive; a larger one is no picture
 
 class FileTree:
     """Files of a folder or of a zip archive, by their names relative to it, with slashes.
+
+    What is hidden or left by systems, such as __MACOSX, is no part of it.
 
     Arguments:
         path: of the folder or of the archive.
@@ -39,7 +42,9 @@ class FileTree:
         self.names = sorted(
             name[len(inside) :]
             for name in found
-            if name.startswith(inside) and not name.endswith("/")
+            if name.startswith(inside)
+            and not name.endswith("/")
+            and not any(map(is_of_a_system, name[len(inside) :].split("/")))
         )
         self._known = frozenset(self.names)
 
@@ -98,17 +103,24 @@ def find_tree(root: str | Path, marker: str, source: str) -> FileTree:
     In an archive everything may lie in one folder more, as in those that GitHub makes.
 
     Raises:
-        FileNotFoundError: if there is none, or the only archive is damaged.
+        FileNotFoundError: if there is none, or the archive that may have it is damaged.
     """
     root = Path(root)
     if (root / marker).is_file():
         return FileTree(root, source)
-    archives = [root] if root.is_file() else sorted(root.glob("*.zip"))
+    archives = [root] if root.is_file() else _archives_in(root)
+    damaged = []
     for archive in archives:
-        tree = FileTree(archive, source)
+        try:
+            tree = FileTree(archive, source)
+        except FileNotFoundError as error:
+            damaged.append(error)
+            continue
         for folder in ("", *sorted({name.split("/")[0] + "/" for name in tree.names})):
             if folder + marker in tree:
                 return FileTree(archive, source, folder)
+    if damaged:
+        raise damaged[0]
     looked = f"{root}, nor in {', '.join(map(str, archives))}" if archives else f"{root}"
     raise FileNotFoundError(
         f"There is no {marker} in {looked}. Expected a folder that has it, or a zip archive of "
@@ -116,10 +128,18 @@ def find_tree(root: str | Path, marker: str, source: str) -> FileTree:
     )
 
 
+def _archives_in(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path.suffix.lower() == ".zip" and not is_of_a_system(path.name)
+    )
+
+
 def _walk(folder: Path, inside: str) -> list[str]:
     found = []
     for top, folders, files in os.walk(folder / inside):
-        folders[:] = [name for name in folders if not name.startswith(".")]  # such as .git
+        folders[:] = [name for name in folders if not is_of_a_system(name)]  # such as .git
         found += [Path(top, file).relative_to(folder).as_posix() for file in files]
     return found
 

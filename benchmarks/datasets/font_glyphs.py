@@ -9,6 +9,7 @@ from matplotlib.ft2font import FT2Font
 from torch import Tensor
 
 from benchmarks.datasets.cache import cached
+from benchmarks.datasets.checks import check_positive, checked_root
 from benchmarks.datasets.class_splits import split_classes
 from benchmarks.datasets.file_tree import FileTree
 from benchmarks.datasets.glyphs import SIZE, distort, draw_outlines, spread_evenly
@@ -70,9 +71,8 @@ class FontGlyphs(ImageClasses):
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         check_split(split)
-        if draws < 1:
-            raise ValueError(f"Expected argument `draws` to be a positive integer but got {draws}.")
-        fonts, stamp = _find_fonts(Path(root))
+        check_positive("draws", draws)
+        fonts, stamp = _find_fonts(checked_root(root))
         every = _shared_characters(fonts, characters)
         chosen = split_classes(every, split, _listed(validation), _listed(test), seed=0)
         letters = spread_evenly("".join(chosen), num_classes)

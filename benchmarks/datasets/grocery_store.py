@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from benchmarks.datasets.cache import cached
+from benchmarks.datasets.checks import check_positive, checked_root
 from benchmarks.datasets.class_splits import split_classes
 from benchmarks.datasets.file_tree import FileTree, find_tree
 from benchmarks.datasets.image_classes import ImageClasses, check_split
@@ -76,9 +77,8 @@ class GroceryStore(ImageClasses):
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         check_split(split)
-        if size < 1:
-            raise ValueError(f"Expected argument `size` to be a positive integer but got {size}.")
-        files, images = _read(str(root), size)
+        check_positive("size", size)
+        files, images = _read(str(checked_root(root)), size)
         coarse = list(dict.fromkeys(name.split("/")[0] for name in files))
         kept = split_classes(coarse, split, validation, test, seed=0)
         names = [name for name in files if name.split("/")[0] in kept]

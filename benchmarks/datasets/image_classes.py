@@ -1,6 +1,7 @@
 """Labelled images, in memory or on disk: the common shape of the benchmark's datasets."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from benchmarks.datasets.image_files import ImageFiles
+from benchmarks.datasets.marks import Mark, mark
 
 SPLITS = ("train", "val", "trainval", "test")
 
@@ -74,6 +76,11 @@ class ImageClasses(Dataset[tuple[Tensor, int]]):
             The steps, or None if nobody knows them: the network then takes tensors alone.
         """
         return None
+
+    @cached_property
+    def mark(self) -> Mark:
+        """What tells these images, without their transform, from others."""
+        return mark(self.images, self.labels, self.class_names)
 
     def __len__(self) -> int:
         return len(self.images)

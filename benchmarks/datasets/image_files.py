@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, ImagePalette, UnidentifiedImageError
 from torch import Tensor
 
 
@@ -66,6 +66,8 @@ def read_picture(
         given = path if content is None else io.BytesIO(content)
         with Image.open(given, formats=FORMATS) as picture:
             _scale_transparent_grey(picture)
+            _scale_palette(picture)
+            _refuse_separate_planes(picture)
             picture.load()
             return upright(picture).convert(mode)
     # What Pillow's decoders raise on broken files is not documented; SyntaxError, ValueError and
@@ -142,6 +144,24 @@ def _scale_transparent_grey(picture: Image.Image) -> None:
         )
 
 
+def _scale_palette(picture: Image.Image) -> None:
+    """Let a TIFF palette that was written with 8 bits be read as such, as libtiff's tools do."""
+    colours = getattr(picture, "tag_v2", {}).get(_COLOUR_MAP)
+    if picture.mode in ("P", "PA") and colours and max(colours) < 256:
+        picture.palette = ImagePalette.raw("RGB;L", bytes(colours))
+
+
+def _refuse_separate_planes(picture: Image.Image) -> None:
+    """Raise a ValueError for what Pillow would scramble without a word."""
+    if (
+        _tiff_tag(picture, _PLANES, 1) == 2
+        and _tiff_tag(picture, _SAMPLES_PER_PIXEL, 1) > 1
+        and _tiff_tag(picture, _BITS_PER_SAMPLE, 1) > 8
+        and picture.tile[0][0] != "libtiff"  # which reads those that are compressed
+    ):
+        raise ValueError("its channels of 16 bits lie in separate planes, which Pillow cannot read")
+
+
 def _white(picture: Image.Image) -> float | None:
     """The brightness of white where Pillow does not scale it to 255."""
     if picture.mode.startswith("I;16"):
@@ -157,6 +177,9 @@ def _white(picture: Image.Image) -> float | None:
 
 _BITS_PER_SAMPLE = 258
 _PHOTOMETRIC = 262
+_SAMPLES_PER_PIXEL = 277
+_PLANES = 284
+_COLOUR_MAP = 320
 
 
 def _tiff_tag(picture: Image.Image, tag: int, default: int) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.datasets.cache import cached
+from benchmarks.datasets.checks import checked_root
 from benchmarks.datasets.file_tree import FileTree
 from benchmarks.datasets.image_classes import ImageClasses, check_split
 from benchmarks.datasets.squares import Inverted, Squares
@@ -72,7 +73,8 @@ class Omniglot(ImageClasses):
         subset: str | None = None,
     ) -> None:
         check_split(split)
-        training, test = (_Part(Path(root), name) for name in _find_parts(Path(root), subset))
+        folder = checked_root(root)
+        training, test = (_Part(folder, name) for name in _find_parts(folder, subset))
         alphabets = training.alphabets
         _check_validation(validation, alphabets)
         part, keep = {

@@ -6,6 +6,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from benchmarks.datasets.checks import check_flag, check_positive
 from benchmarks.datasets.image_files import pixels
 
 
@@ -27,8 +28,8 @@ class Squares:
     """
 
     def __init__(self, size: int, grey: bool = False) -> None:
-        if size < 1:
-            raise ValueError(f"Expected argument `size` to be a positive integer but got {size}.")
+        check_positive("size", size)
+        check_flag("grey", grey)
         self.size = size
         self.grey = grey
 

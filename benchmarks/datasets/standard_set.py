@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.datasets.checks import checked_root
 from benchmarks.datasets.image_classes import ImageClasses
 from benchmarks.datasets.image_files import ImageFiles
 
@@ -62,7 +63,8 @@ class StandardSet(ImageClasses):
             raise ValueError(f"Expected argument `split` to be one of {splits} but got {split!r}.")
         part = split if split in self.sizes else "train"
         parts = self.together if part in self.together else (part,)
-        files = {name: self._files(Path(root), name, partial, download) for name in parts}
+        folder = checked_root(root)
+        files = {name: self._files(folder, name, partial, download) for name in parts}
         names = list(files[part])
         if part == "train":
             names = _chosen(names, split, validation, fold)

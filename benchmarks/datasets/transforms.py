@@ -1,5 +1,6 @@
 """Random changes of images at training time."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import get_worker_info
 
+from benchmarks.seeding import derived_seed
+
 
 class InTurn:
     """Several transforms, one after another.
@@ -21,6 +24,12 @@ class InTurn:
 
     def __init__(self, transforms: Sequence[Callable[[Any], Tensor]]) -> None:
         self.transforms = tuple(transforms)
+
+    def reseeded(self, seed: int) -> "InTurn":
+        """Return the same transforms, the random ones reseeded, see RandomTransform."""
+        return InTurn(
+            [reseeded(each, derived_seed(seed, i)) for i, each in enumerate(self.transforms)]
+        )
 
     def __call__(self, images: Any) -> Tensor:
         """Transform the images."""
@@ -58,6 +67,13 @@ def batch_at(place: int) -> Iterator[None]:
         _batch.reset(token)
 
 
+def reseeded(transform: Callable[[Any], Tensor], seed: int) -> Callable[[Any], Tensor]:
+    """Return a transform whose own random numbers, if it has any, depend on another seed, too."""
+    return (
+        transform.reseeded(seed) if isinstance(transform, InTurn | RandomTransform) else transform
+    )
+
+
 PADDINGS = ("lowest", "border", "reflection")
 
 
@@ -79,6 +95,16 @@ class RandomTransform:
         self._worker_seed: int | None = None
         self._batch: _Batch | None = None
         self._forget_generator()
+
+    def reseeded(self, seed: int) -> "RandomTransform":
+        """Return the same transform with a sequence that depends on its seed and another one.
+
+        Arguments:
+            seed: the other one.
+        """
+        other = copy.copy(self)
+        other._next, other.seed = 0, derived_seed(seed, self.seed)
+        return other
 
     def draw(self, images: int, numbers: int) -> Tensor:
         """Return numbers in [0, 1) for each of some images: [images, numbers]."""

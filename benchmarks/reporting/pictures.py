@@ -62,7 +62,7 @@ def _embeddings(views: Views) -> Figure:
         with _undamaged(path):
             made = view["synthetic"] and SyntheticBatch(**view["synthetic"])
             plot_synthesis(*view["batch"], made, class_names=view["class_names"], ax=axes)
-        axes.set_title(_variant(path))
+        axes.set_title(_variant(path), parse_math=False)
     # That of the second says all.
     figure.axes[0].get_legend().remove()
     shown, names = len(view["batch"][1]), view["class_names"]
@@ -76,7 +76,7 @@ def _cosines(views: Views) -> Figure:
     for axes, (path, view) in zip(panels, views.items(), strict=True):
         with _undamaged(path):
             plot_cosines(*view["cosines"], ax=axes)
-        axes.set_title(_variant(path))
+        axes.set_title(_variant(path), parse_math=False)
     panels[0].set_xlabel("")
     return figure
 

@@ -84,7 +84,7 @@ def _curves(curves: Mapping[str, pd.Series], label: str, limits: tuple[float, fl
     panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     for panel, (variant, values) in zip(panels, curves.items(), strict=False):
         _curve(panel, values, limits)
-        panel.set_title(in_words(variant), fontsize="medium", wrap=True)
+        panel.set_title(in_words(variant), fontsize="medium", wrap=True, parse_math=False)
         panel.grid(alpha=0.3)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     for panel in panels[len(curves) - columns : len(curves)]:  # The lowest of each column.
@@ -138,7 +138,8 @@ def draw_differences(compared: pd.DataFrame) -> Figure:
                 label=verdict,
             )
     axes.axvline(0, color="black", lw=0.8)
-    axes.set_yticks(places, [_against(row) for row in compared.itertuples()])
+    names = [_against(row) for row in compared.itertuples()]
+    axes.set_yticks(places, names, parse_math=False)
     axes.set_ylim(len(compared) - 0.5, -0.5)
     axes.set_xlabel("MAP@R minus that of the baseline [points]")
     axes.grid(axis="x", alpha=0.3)

@@ -66,7 +66,7 @@ def _figure(examples: Examples) -> Figure:
         _image(axes, query, 0, y)
         scores = [f"{100 * one['average_precision'][row]:.0f}" for one in variants.values()]
         label = f"{_brief(examples['class_names'][row])}\nprecision {' to '.join(scores)}%"
-        axes.text(-0.7, y, label, ha="right", va="center", fontsize="small")
+        axes.text(-0.7, y, label, ha="right", va="center", fontsize="small", parse_math=False)
         for place, one in enumerate(variants.values()):
             for column, (hit, right) in enumerate(
                 zip(one["hits"][row], one["right"][row].tolist(), strict=True)
@@ -74,7 +74,7 @@ def _figure(examples: Examples) -> Figure:
                 _hit(axes, hit, 1.6 + place * (shown + 0.6) + column, y, right)
     for place, variant in enumerate(variants):
         x = 1.6 + place * (shown + 0.6) + (shown - 1) / 2
-        axes.text(x, -0.65, variant, ha="center", va="bottom")
+        axes.text(x, -0.65, variant, ha="center", va="bottom", parse_math=False)
     axes.set_xlim(-0.6, width - 1)
     axes.set_ylim(len(queries) + gap - 0.4, -0.6)
     axes.set_axis_off()
@@ -117,4 +117,5 @@ def _explain(axes: Axes) -> None:
 
 
 def _brief(name: str) -> str:
-    return name if len(name) <= 24 else f"{name[:23]}…"
+    shown = name.encode(errors="replace").decode()  # bytes that are no text
+    return shown if len(shown) <= 24 else f"{shown[:23]}…"

@@ -3,8 +3,8 @@
 <folder>/comparison.yaml        the variants, in order, and what each is compared with
 <folder>/splits.yaml            how many classes and images each split has, and what they share
 <folder>/summary.csv, .md       and results.csv and pictures
-<folder>/<variant>/seed_<n>/    settings.yaml, versions.yaml, logs/; once the run is finished
-                                best.pt, view.pt, hits.pt and metrics.csv; until then
+<folder>/<variant>/seed_<n>/    settings.yaml, versions.yaml, data.yaml, logs/; once the run is
+                                finished best.pt, view.pt, hits.pt and metrics.csv; until then
                                 checkpoint.pt, and where it failed error.txt
 <folder>/<variant>/examples.pt  what pictures of its retrieval are made of
 """
@@ -18,6 +18,7 @@ COMPARISON = "comparison.yaml"
 SPLITS = "splits.yaml"
 SETTINGS = "settings.yaml"
 VERSIONS = "versions.yaml"
+DATA = "data.yaml"
 METRICS = "metrics.csv"
 CHECKPOINT = "checkpoint.pt"
 MODELS = "best.pt"

@@ -18,6 +18,7 @@ from benchmarks.results.reading import OVERLAPS, Counts, read_run_versions
 from benchmarks.settings.schema import Run, dump
 
 AN_HOUR = 3600.0
+OF_A_WORKER = "in DataLoader worker process"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -81,8 +82,12 @@ def write_failure(folder: Path, error: BaseException) -> None:
 
 def reason(error: BaseException) -> str:
     """Return why a run failed, in a line."""
+    told = str(error)
+    if OF_A_WORKER in told:
+        # torch writes the whole traceback there, and what was raised at its end.
+        return " ".join(told.strip().splitlines()[-1].split())
     name = "" if isinstance(error, SettingsError) else f"{type(error).__name__}: "
-    return name + " ".join(str(error).split())
+    return name + " ".join(told.split())
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -94,4 +99,5 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 def write_text(text: str, path: Path) -> None:
     """Write a text file."""
     with atomic_write(path) as unfinished:
-        unfinished.write_text(text)
+        # A message may name a file whose name is no text.
+        unfinished.write_text(text, errors="backslashreplace")

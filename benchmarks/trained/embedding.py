@@ -12,8 +12,8 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from benchmarks.datasets import ImageClasses
+from benchmarks.datasets.class_folders import MOST_NAMES, SUFFIXES, contents
 from benchmarks.datasets.image_files import read_picture
-from benchmarks.datasets.image_folder import MOST_NAMES, SUFFIXES, is_meant
 from benchmarks.datasets.loading import in_order
 from benchmarks.errors import SettingsError
 from benchmarks.files import atomic_write
@@ -79,10 +79,11 @@ def embed_folder(model: TrainedModel, folder: Path) -> Embedded:
             f"{folder}: there is no such folder. Give one with pictures, or a split of the run: "
             f"{', '.join(SPLITS)}."
         )
-    everything = sorted(path for path in folder.rglob("*") if is_meant(path, folder))
-    files = [path for path in everything if path.suffix.lower() in SUFFIXES]
-    unknown = [path for path in everything if path.suffix.lower() not in SUFFIXES]
+    found = contents(folder)
+    files = [path for path in found.files if path.suffix.lower() in SUFFIXES]
+    unknown = [path for path in found.files if path.suffix.lower() not in SUFFIXES]
     failures = [f"{path}: its format is not read" for path in unknown]
+    failures += [f"{path}: this folder may not be read" for path in found.closed]
     embeddings, rows = [], []
     for start in _bar(range(0, len(files), BATCH), len(files)):
         pictures = []
@@ -97,9 +98,9 @@ def embed_folder(model: TrainedModel, folder: Path) -> Embedded:
         if pictures:
             embeddings.append(model(pictures).cpu())
     if not embeddings:
-        found = f", but {summary(failures)}" if failures else ""
+        but = f", but {summary(failures)}" if failures else ""
         raise SettingsError(
-            f"{folder}: expected pictures ({', '.join(sorted(SUFFIXES))}){found or '.'}"
+            f"{folder}: expected pictures ({', '.join(sorted(SUFFIXES))}){but or '.'}"
         )
     table = pd.DataFrame(rows, columns=["file", "class"])
     return Embedded(torch.cat(embeddings), table, failures)

@@ -9,6 +9,7 @@ from torch import nn
 from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
 from benchmarks.datasets.joining import joined
+from benchmarks.datasets.marks import Mark
 from benchmarks.errors import SettingsError
 from benchmarks.seeding import MODELS, derived_seed, seed_all
 from benchmarks.settings.objects import build
@@ -39,6 +40,10 @@ class Splits:
             for name, images in vars(self).items()
             if images is not None
         }
+
+    def marks(self) -> dict[str, Mark]:
+        """Return what tells the images of each split that there is from others."""
+        return {name: images.mark for name, images in vars(self).items() if images is not None}
 
 
 def load_splits(data: Data) -> Splits:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from benchmarks import distributed
 from benchmarks.errors import FailedRunsError, SettingsError
 from benchmarks.processes import cores
-from benchmarks.results import changes, locks, paths, writing
+from benchmarks.results import changes, data_marks, locks, paths, writing
 from benchmarks.settings.reading import Comparison
 from benchmarks.settings.schema import Run
 from benchmarks.training import split_checks
@@ -27,9 +27,9 @@ def compare(comparison: Comparison) -> None:
     """Run what is not finished yet, or go on with it.
 
     Raises:
-        SettingsError: if the results folder holds a run with other settings, another process is
-            running one of the variants, or something cannot be made as the settings say: then
-            nothing is run.
+        SettingsError: if the results folder holds a run with other settings or data, another
+            process is running one of the variants, or something cannot be made as the settings
+            say: then nothing is run.
         FailedRunsError: if runs failed; the message says which. The others are finished first.
             Under torchrun its own error ends it all.
     """
@@ -37,6 +37,8 @@ def compare(comparison: Comparison) -> None:
     if distributed.rank() == 0:
         _announce(runs, comparison)
     splits = checked_splits(runs, comparison) if runs else None
+    if splits is not None:
+        distributed.from_rank_0(partial(_check_data, comparison, splits))
     with writing.writable(comparison.folder), ExitStack() as held:
         claimed = locks.claimed(comparison.folder, {run.variant: None for run in runs})
         distributed.from_rank_0(lambda: held.enter_context(claimed))
@@ -81,9 +83,10 @@ def check(comparison: Comparison, splits: Splits) -> None:
 
     Raises:
         SettingsError: if a variant cannot be built, or the results folder holds a run with other
-            settings.
+            settings or data.
     """
     changes.check_settings(comparison.folder, comparison.variants)
+    _check_data(comparison, splits)
     _build_each(comparison.runs, splits, comparison.source)
 
 
@@ -96,6 +99,11 @@ def checked_splits(runs: Sequence[Run], comparison: Comparison) -> Splits:
     splits = read_data(comparison)
     _build_each(runs, splits, comparison.source)
     return splits
+
+
+def _check_data(comparison: Comparison, splits: Splits) -> None:
+    # Also of variants that are not run now: all of them are in one table.
+    data_marks.check_data(comparison.folder, comparison.baselines, splits.marks())
 
 
 def _build_each(runs: Sequence[Run], splits: Splits, source: str) -> None:

@@ -8,7 +8,7 @@ from pytorch_metric_learning.samplers import MPerClassSampler
 
 from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
-from benchmarks.datasets.transforms import InTurn
+from benchmarks.datasets.transforms import InTurn, reseeded
 from benchmarks.errors import SettingsError
 from benchmarks.seeding import BATCHES, EPOCHS, TRANSFORMS, derived_seed, seed_all
 from benchmarks.settings.objects import build, find
@@ -56,9 +56,9 @@ def with_transforms(
     transforms = [
         build(item, f"{path}[{i}]", seed=derived_seed(seed, i)) for i, item in enumerate(described)
     ]
-
     if images.transform is not None:
-        transforms.insert(0, images.transform)
+        # Else it would draw the same in each epoch, and with each seed.
+        transforms.insert(0, reseeded(images.transform, derived_seed(seed, len(described))))
     images = copy.copy(images)
     images.transform = InTurn(transforms) if transforms else None
     return images

@@ -21,7 +21,7 @@ from benchmarks import distributed, files
 from benchmarks.evaluation.hits import save_hits
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import evaluate
-from benchmarks.results import paths, reading, writing
+from benchmarks.results import data_marks, paths, reading, writing
 from benchmarks.settings.schema import Run
 from benchmarks.training import checkpoint
 from benchmarks.training.assembly import Parts, Splits
@@ -46,18 +46,23 @@ def execute(
     Arguments:
         run: the settings.
         splits: the datasets.
-        folder: for settings.yaml, versions.yaml, metrics.csv, best.pt, view.pt, hits.pt and
-            logs/.
+        folder: for settings.yaml, versions.yaml, data.yaml, metrics.csv, best.pt, view.pt, hits.pt
+            and logs/.
         on_epoch: called with the number of each finished epoch, those of before a stop included.
         stop: asked before each epoch whether to end here; it gets the metrics of validation so far.
 
     Returns:
         The metrics: a row for each look at the validation classes, and one for the test.
+
+    Raises:
+        SettingsError: if the run was begun with other data, or its checkpoint is damaged.
     """
     if run.device == "cpu":
         use_one_thread()
     if distributed.rank() == 0:
+        data_marks.check_run(folder, splits.marks())
         writing.start(folder, run)
+        data_marks.write(folder, splits.marks())
     progress = _Progress(run, Parts(run, splits), folder)
     for epoch in range(1, progress.epoch + 1):
         on_epoch(epoch)

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from torch import Tensor
 
 from benchmarks.datasets import ImageClasses, ImageFiles
+from benchmarks.datasets.class_folders import MOST_NAMES
 from benchmarks.errors import SettingsError
 from benchmarks.training.assembly import Splits
 
@@ -19,12 +20,13 @@ OF_THE_SAME_CLASSES = ("test", "gallery")
 
 
 def check(splits: Splits, allow_overlap: bool) -> None:
-    """Raise a SettingsError for splits that share classes or images, or have nothing to retrieve.
+    """Raise a SettingsError for splits without files, with shared classes, or nothing to retrieve.
 
     Arguments:
         splits: the datasets.
         allow_overlap: whether splits may share classes and images.
     """
+    _check_files(splits)
     found = overlaps(splits)
     if found and not allow_overlap:
         raise SettingsError(
@@ -67,6 +69,28 @@ def overlaps(splits: Splits) -> list[str]:
         if told:
             found.append(f"{one} and {other} share {' and '.join(told)}")
     return found
+
+
+def _check_files(splits: Splits) -> None:
+    """Raise a SettingsError if a batch, the last one maybe, would find files missing or empty."""
+    lost = {}
+    for name, images in vars(splits).items():
+        if images is not None and isinstance(images.images, ImageFiles):
+            lost |= {path: name for path in images.images.paths if _is_lost(path)}
+    if lost:
+        paths = list(lost)
+        more = f" and {len(paths) - MOST_NAMES} more" if len(paths) > MOST_NAMES else ""
+        raise SettingsError(
+            f"data: {len(paths)} images of {', '.join(dict.fromkeys(lost.values()))} are missing "
+            f"or empty: {', '.join(paths[:MOST_NAMES])}{more}. Put them back."
+        )
+
+
+def _is_lost(path: str) -> bool:
+    try:
+        return os.stat(path).st_size == 0
+    except OSError:
+        return True
 
 
 def _shared_images(one: Mapping[Hashable, str], other: Mapping[Hashable, str]) -> Iterator[str]:

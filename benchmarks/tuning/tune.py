@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from benchmarks import distributed
 from benchmarks.errors import FailedRunsError, SettingsError
-from benchmarks.results import locks, paths, writing
+from benchmarks.results import data_marks, locks, paths, writing
 from benchmarks.settings.reading import Comparison, describe
 from benchmarks.settings.schema import Run
 from benchmarks.training.assembly import Splits
@@ -72,8 +72,8 @@ def tune(search: Search) -> None:
     """Run the trials that are not finished yet, and repeat the best ones.
 
     Raises:
-        SettingsError: if the results folder holds trials with other settings, another process is
-            searching there, or something cannot be made as the settings say.
+        SettingsError: if the results folder holds trials with other settings or data, another
+            process is searching there, or something cannot be made as the settings say.
         FailedRunsError: if trials failed for another reason than what they tried.
     """
     folder, comparison = search.folder, search.comparison
@@ -83,6 +83,7 @@ def tune(search: Search) -> None:
             return
         # Before anything is written: settings that cannot be made are going to be changed.
         splits = checked_splits(list(comparison.variants), comparison)
+        data_marks.check_data(folder, search.spaces, splits.marks())
         writing.write_splits(folder, splits.counts(), overlaps(splits))
         saved.write(folder, search.spaces, comparison.tune)
         failures = _run(studies_of(search), splits, comparison)

@@ -65,6 +65,27 @@ def test_a_set_that_is_not_there_is_told_with_its_source(folder, tmp_path):
         find_tree(archive, "a/list.txt", SOURCE)
 
 
+def test_other_archives_beside_a_set_do_not_hide_it(folder, tmp_path):
+    (tmp_path / "a damaged one.zip").write_bytes(b"PK")
+    (tmp_path / "._set.zip").write_bytes(b"left by a system")
+    pack(folder, tmp_path / "set.ZIP")
+    assert find_tree(tmp_path, "a/list.txt", SOURCE).path == tmp_path / "set.ZIP"
+    (tmp_path / "set.ZIP").unlink()
+    with pytest.raises(FileNotFoundError, match="a damaged one.zip but it is damaged"):
+        find_tree(tmp_path, "a/list.txt", SOURCE)
+
+
+def test_what_systems_leave_is_no_part_of_a_set(folder, tmp_path):
+    (folder / ".git" / "3.png").unlink()
+    write_files(folder, "a/._2.png", "a/Thumbs.db", "__MACOSX/a/list.txt")
+    for place in (folder, pack(folder, tmp_path / "set.zip", "set-main/")):
+        tree = find_tree(place, "a/list.txt", SOURCE)
+        assert tree.names == ["a/2.png", "a/b/1.png", "a/list.txt"]
+    (folder / "a" / "list.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="no a/list.txt in"):
+        find_tree(pack(folder, tmp_path / "set.zip"), "a/list.txt", SOURCE)
+
+
 def test_damaged_files_in_an_archive_are_named(folder, tmp_path):
     (folder / "a" / "2.png").write_bytes(np.random.default_rng(0).bytes(5000))
     archive = pack(folder, tmp_path / "set.zip")
@@ -169,4 +190,26 @@ def test_where_nothing_can_be_written_nothing_is_kept(kept):
     kept.write_text("a file in the place of the folder")
     make, calls = count_calls(torch.rand(5))
     assert torch.equal(cached("images", 1, make), cached("images", 1, make))
+    assert len(calls) == 2
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def expanduser(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    make, calls = count_calls(torch.rand(5))
+    assert torch.equal(cached("images", 1, make), cached("images", 1, make))
+    assert len(calls) == 2
+
+
+def test_other_code_makes_its_own(kept, tmp_path, monkeypatch):
+    (tmp_path / "code").mkdir()
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "code" / "cache.py"))
+    make, calls = count_calls(torch.zeros(1))
+    for text in ("how images are read", "how images are read", "otherwise"):
+        (tmp_path / "code" / "reading.py").write_text(text)
+        cached("images", 1, make)
     assert len(calls) == 2

@@ -65,14 +65,48 @@ def test_white_may_be_zero():
     np.testing.assert_array_equal(read(content, "L"), 255 - GRADIENT)
 
 
-def tiff(data: bytes, bits: int, photometric: int = 1) -> bytes:
-    """A TIFF file of 16 x 16 grey pixels."""
+@pytest.mark.parametrize("largest", [255, 65535])
+def test_palettes_of_8_and_of_16_bits_look_the_same(largest):
+    colours = np.random.default_rng(0).integers(256, size=(256, 3))
+    colours[0] = 255
+    stored = (colours.T * (largest // 255)).ravel().tolist()
+    content = tiff(GRADIENT.astype(np.uint8).tobytes(), bits=8, photometric=3, more={320: stored})
+    np.testing.assert_array_equal(read(content), colours[GRADIENT])
+
+
+def test_channels_of_16_bits_in_separate_planes_are_refused():
+    # Pillow would read them as 8 bits, without a word; of 8 bits, or compressed, it reads them.
+    colours = np.random.default_rng(0).integers(256, size=(16, 16, 3))
+    for bits, compressed in ((8, False), (16, True), (16, False)):
+        stored = (colours * (1 if bits == 8 else 257)).astype(f"<u{bits // 8}").transpose(2, 0, 1)
+        planes = [
+            zlib.compress(plane.tobytes()) if compressed else plane.tobytes() for plane in stored
+        ]
+        places = (8 + np.cumsum([0, *map(len, planes)][:-1])).tolist()
+        more = {258: [bits] * 3, 259: 8 if compressed else 1, 277: 3, 284: 2}
+        more |= {273: places, 279: [len(plane) for plane in planes]}
+        content = tiff(b"".join(planes), bits, photometric=2, more=more)
+        if bits == 16 and not compressed:
+            with pytest.raises(OSError, match="x.png cannot be read .* separate planes.* Save it"):
+                read(content)
+        else:
+            np.testing.assert_array_equal(read(content), colours)
+
+
+def tiff(
+    data: bytes, bits: int, photometric: int = 1, more: dict[int, int | list[int]] | None = None
+) -> bytes:
+    """A TIFF file of 16 x 16 pixels, grey unless more tags say other."""
     tags = {256: 16, 257: 16, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 16}
-    tags[279] = len(data)
-    entries = b"".join(
-        np.array([tag, 3], "<u2").tobytes() + np.array([1, value], "<u4").tobytes()
-        for tag, value in sorted(tags.items())
-    )
+    tags = {**tags, 279: len(data), **(more or {})}
+    entries = b""
+    for tag, value in sorted(tags.items()):
+        values = value if isinstance(value, list) else [value]
+        stored = np.array(values, "<u2").tobytes().ljust(4, b"\0")
+        if len(stored) > 4:
+            stored, data = np.array([8 + len(data)], "<u4").tobytes(), data + stored
+        entries += np.array([tag, 3], "<u2").tobytes()
+        entries += np.array([len(values)], "<u4").tobytes() + stored
     directory = np.array([len(tags)], "<u2").tobytes() + entries + bytes(4)
     return b"II*\0" + np.array([8 + len(data)], "<u4").tobytes() + data + directory
 

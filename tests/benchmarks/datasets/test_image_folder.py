@@ -10,7 +10,7 @@ from PIL import Image
 
 import benchmarks
 from benchmarks.__main__ import main
-from benchmarks.datasets import ImageFolder
+from benchmarks.datasets import CUB, Emoji, FontGlyphs, GroceryStore, ImageFolder, Omniglot
 
 CONFIG = Path(benchmarks.__file__).parent / "configs" / "image_folder.yaml"
 
@@ -111,12 +111,28 @@ def test_the_middle_of_a_wide_picture_is_taken_upright(tmp_path):
         ({"split": "val", "validation": 0}, "leave classes for the split 'val', out of 10"),
         ({"validation": 0.5, "test": 0.5}, "leave classes for the split 'train'"),
         ({"split": "all"}, "`split`.*'all'"),
-        ({"size": 0}, "`size`.*0"),
+        *(
+            ({"size": size}, f"`size`.*integer but got {size!r}")
+            for size in (0, 8.0, "8", None, True)
+        ),
+        ({"grey": "no"}, "`grey` to be true or false but got 'no'"),
     ],
 )
 def test_wrong_options_are_told(options, message, root):
     with pytest.raises(ValueError, match=message):
         ImageFolder(root, **options)
+
+
+@pytest.mark.parametrize("dataset", [ImageFolder, Emoji, FontGlyphs, GroceryStore, Omniglot, CUB])
+@pytest.mark.parametrize("given", [None, 2024, ""])
+def test_a_root_that_is_no_path_is_told(dataset, given):
+    with pytest.raises(ValueError, match=f"`root` to be the path .*quotes .* got {given!r}"):
+        dataset(given)
+
+
+def test_the_root_may_be_in_the_home_of_the_user(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert len(ImageFolder(f"~/{root.name}", "test", test=["class 1"], size=4)) == 4
 
 
 def test_what_is_missing_is_told_with_the_layout(tmp_path):
@@ -202,3 +218,77 @@ def test_grey_of_any_depth_looks_the_same(depth, tmp_path):
         picture.save(tmp_path / name / "2.png")
     for image in ImageFolder(tmp_path, "test", test=["a"], size=10, grey=True).images:
         torch.testing.assert_close(image[0], torch.tensor(gradient).float(), atol=2e-3, rtol=0)
+
+
+def test_folders_that_may_not_be_read_are_counted_and_named(tmp_path, monkeypatch):
+    write_images(tmp_path, classes=3)
+    write_images(tmp_path / "class 1" / "more", classes=2)
+    closed = {tmp_path / "class 1" / "more" / "class 0", tmp_path / "class 2"}
+    # Permissions mean nothing to the administrator, who may be running this.
+    monkeypatch.setattr("os.access", lambda path, _: Path(path) not in closed)
+    message = "2 folders in .* may not be read: class 1/more/class 0, class 2. Permit it"
+    with pytest.raises(PermissionError, match=message):
+        ImageFolder(tmp_path, "test", test=["class 1"], size=4)
+    closed.add(tmp_path)
+    with pytest.raises(PermissionError, match=f"{tmp_path} may not be read"):
+        ImageFolder(tmp_path, "test", test=["class 1"], size=4)
+
+
+def test_images_outside_of_all_classes_are_counted_and_named(tmp_path):
+    write_images(tmp_path, classes=3)
+    for name in ("x.png", "y.JPG", "notes.txt"):
+        (tmp_path / name).write_text("in no class")
+    with pytest.warns(UserWarning, match="2 images directly in .*: x.png, y.JPG. Put them into"):
+        ImageFolder(tmp_path, "test", test=["class 1"], size=4)
+
+
+def test_folders_of_splits_are_no_classes(tmp_path):
+    for name in ("train", "val", "test"):
+        write_images(tmp_path / name, classes=4)
+    with pytest.raises(ValueError, match=r"no classes but splits \(test, train, val\).*trainval"):
+        ImageFolder(tmp_path)
+    given = {"split": "trainval", "validation": 0, "test": 0, "size": 4}
+    assert len(ImageFolder(tmp_path / "val", **given).class_names) == 4  # As the message says.
+    write_images(tmp_path / "bus", classes=1)
+    assert len(ImageFolder(tmp_path, **given).class_names) == 4, "train is a vehicle"
+
+
+def test_folders_of_systems_are_left_out(tmp_path):
+    write_images(tmp_path, classes=3)
+    systems = ("$RECYCLE.BIN", "System Volume Information", "@eaDir", "__MACOSX")
+    for name in systems:
+        for place in (tmp_path, tmp_path / "class 1"):
+            write_images(place / name, classes=1)
+    images = ImageFolder(tmp_path, "trainval", validation=0, test=0, size=4)
+    assert images.class_names == ("class 0", "class 1", "class 2") and len(images) == 12
+
+
+def test_links_to_images_of_other_classes_are_left_out(tmp_path):
+    root, elsewhere = tmp_path / "root", write_images(tmp_path / "elsewhere", classes=1)
+    write_images(root, classes=3)
+    links = {"itself": root, "above": tmp_path, "alias": root / "class 1"}
+    for name, target in (links | {"linked": elsewhere, "linked twice": elsewhere}).items():
+        (root / name).symlink_to(target)
+    message = "4 links in .* left out.*: above, alias, itself, linked twice. Put the folder itself"
+    with pytest.warns(UserWarning, match=message):
+        images = ImageFolder(root, "trainval", validation=0, test=0, size=4)
+    assert images.class_names == ("class 0", "class 1", "class 2", "linked")
+    assert len(images) == 16
+
+
+def test_names_are_compared_as_they_look(tmp_path):
+    write_images(tmp_path, classes=2)
+    decomposed, composed = "cafe\u0301", "caf\u00e9"
+    for i, name in enumerate((decomposed, "7", "caf\udce9")):
+        write_images(tmp_path / f"source {i}", classes=1)
+        (tmp_path / f"source {i}" / "class 0").rename(tmp_path / name)
+        (tmp_path / f"source {i}").rmdir()
+    for given in (composed, decomposed):
+        assert ImageFolder(tmp_path, "test", test=[given], size=4).class_names == (composed,)
+    assert ImageFolder(tmp_path, "test", test=[7], size=4).class_names == ("7",)
+    # Bytes that are no UTF-8 can be printed, drawn and named in a settings file.
+    assert ImageFolder(tmp_path, "test", test=[r"caf\xe9"], size=4).class_names == (r"caf\xe9",)
+    with pytest.raises(ValueError, match="`test` .* got 8: .* Names that are no text need quotes"):
+        ImageFolder(tmp_path, "test", test=[8], size=4)
+    with pytest.raises(ValueError, match="`test` to be a fraction or a list .* got None"):
+        ImageFolder(tmp_path, "test", test=None, size=4)

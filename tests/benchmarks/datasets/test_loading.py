@@ -20,6 +20,7 @@ from benchmarks.datasets import (
 )
 from benchmarks.datasets.loading import in_order
 from benchmarks.datasets.transforms import batch_at
+from benchmarks.results.writing import reason
 from benchmarks.training.batches import SeededSampler, batches_of
 from few_glyphs import patterns
 
@@ -145,3 +146,11 @@ def test_no_more_workers_are_started_than_there_are_cores(monkeypatch):
     monkeypatch.setattr(loading, "cores", lambda: 3)
     whole = Subset(patterns("train"), range(8))
     assert [in_order(whole, 4, workers).num_workers for workers in (0, 2, 10000)] == [0, 2, 3]
+
+
+def test_what_fails_in_a_process_that_reads_ahead_is_told_in_a_line(pictures, tmp_path):
+    (tmp_path / "3.png").write_bytes(b"no picture")
+    with pytest.raises(OSError) as caught:
+        read(pictures, workers=1)
+    expected = f"OSError: {tmp_path / '3.png'} cannot be read as an image: Pillow does not know"
+    assert reason(caught.value).startswith(expected)

@@ -180,6 +180,16 @@ def test_right_and_wrong_differ_in_colour_and_mark(folder, monkeypatch):
     assert len(axes.images) == len(right) + len(examples["queries"])
 
 
+def test_names_of_classes_and_variants_are_no_formulas(folder, tmp_path):
+    examples = files.load(folder / "plain" / paths.EXAMPLES)
+    names = ["$$x^^$$", "caf\udce9"]
+    examples["class_names"] = [names[i % 2] for i in range(len(examples["class_names"]))]
+    examples["variants"] = {"$\\frac{$": examples["variants"]["plain"]}
+    (tmp_path / "plain").mkdir()
+    files.save(examples, tmp_path / "plain" / paths.EXAMPLES)
+    assert len(retrieved.draw(["plain"], tmp_path)) == 1
+
+
 def test_without_test_images_nothing_is_left(splits, tmp_path):
     save_examples(tmp_path, {"plain": None}, Splits(splits.train, splits.test, None))
     assert not any(tmp_path.iterdir())

@@ -19,7 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import RandomSampler
 
 import benchmarks
-from benchmarks.datasets import ImageClasses
+from benchmarks.datasets import ImageClasses, RandomAffine, RandomFlip
+from benchmarks.datasets.transforms import InTurn, batch_at
 from benchmarks.errors import SettingsError
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import RetrievalAccuracy
@@ -114,6 +115,24 @@ def test_each_epoch_is_augmented_in_its_own_way(splits):
     assert not torch.equal(augmented(1), augmented(2))
 
 
+@pytest.mark.parametrize("own", [RandomAffine(), InTurn([RandomFlip(), RandomAffine(seed=3)])])
+def test_random_transforms_of_the_dataset_itself_differ_by_epoch_and_seed(own, splits):
+    train = patterns("train", 16)
+    train.transform = own
+    given = replace(splits, train=train)
+
+    def transformed(seed: int, epoch: int) -> torch.Tensor:
+        parts = Parts(short("proxy_nca", "transforms.train=[]", seed=seed), given)
+        parts.training.start(epoch)
+        with batch_at(8):
+            return parts.training.images.transform(splits.train.images[:4])
+
+    first = transformed(0, 1)
+    assert torch.equal(transformed(0, 1), first)
+    assert not torch.equal(transformed(0, 2), first)
+    assert not torch.equal(transformed(1, 1), first)
+
+
 LEARNING_AUGMENTER = "variants.proxy_nca+ps.loss.SynthesisLoss.augmenter={few_glyphs.Moved: {}}"
 
 
@@ -180,7 +199,7 @@ def test_processes_that_read_ahead_change_nothing(splits, tmp_path):
 
 
 def test_processes_that_read_ahead_draw_by_seed_and_epoch_alone(splits):
-    noise = ImageClasses(*vars(splits.train).values())
+    noise = ImageClasses(*vars(patterns("train", 16)).values())
     noise.transform = torch.rand_like
     parts = Parts(short("proxy_nca", "transforms.train=[]"), replace(splits, train=noise))
 
@@ -403,7 +422,8 @@ def test_a_finished_run_leaves_metrics_settings_versions_models_and_logs(splits,
     assert not paths.is_finished(folder)
     table = execute(run, splits, folder)
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("best.pt", "hits.pt", "logs", "metrics.csv", "settings.yaml", "versions.yaml", "view.pt")
+        *("best.pt", "data.yaml", "hits.pt", "logs", "metrics.csv"),
+        *("settings.yaml", "versions.yaml", "view.pt"),
     ]
     assert (folder / "settings.yaml").read_text() == dump(run)
     (versions,) = yaml.safe_load((folder / "versions.yaml").read_text())

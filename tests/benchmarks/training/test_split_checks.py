@@ -37,6 +37,18 @@ def test_splits_of_other_classes_and_images_pass():
     assert overlaps(Splits(*(Glyphs(split) for split in ("train", "val", "test")))) == []
 
 
+def test_files_that_are_missing_or_empty_are_named_before_training(tmp_path):
+    train, test = (on_disk(tmp_path / name, *"abcdefg") for name in ("train", "test"))
+    for place in ("train/b", *(f"test/{name}" for name in "cdefg")):
+        (tmp_path / place).unlink()
+    (tmp_path / "test" / "a").write_bytes(b"")
+    message = (
+        "7 images of train, test are missing or empty: .*train/b, .*test/a, .* and 2 more. Put"
+    )
+    with pytest.raises(SettingsError, match=message):
+        check(Splits(train, None, test), allow_overlap=True)
+
+
 @pytest.mark.parametrize(
     ("splits", "pair"),
     [
