@@ -74,7 +74,11 @@ def read_settings(folder: Path) -> dict[str, Tree]:
     """Return the settings of each variant that was run, without its seed and the data's place."""
     settings = {}
     for variant in read_comparison(folder):
-        for run in runs_of(folder / variant)[:1]:
+        # One that was killed at its start has none; one that is finished is not without.
+        written = [
+            r for r in runs_of(folder / variant) if is_finished(r) or (r / SETTINGS).exists()
+        ]
+        for run in written[:1]:
             settings[variant] = comparable(read_saved_settings(run / SETTINGS))
     return settings
 
@@ -108,9 +112,24 @@ def read_counts(folder: Path) -> Counts:
 
 
 def read_overlaps(folder: Path) -> list[str]:
-    """Return what splits share, a text for each two of them."""
+    """Return what splits share, a text for each two of them.
+
+    Where nobody wrote it down, or another file of the same name did, the settings of the runs tell
+    whether they may.
+    """
     overlaps: list[str] = _read_splits(folder).get(OVERLAPS, [])
+    if not overlaps and any(
+        settings["data"].get("allow_overlap") for settings in _finished(folder)
+    ):
+        return ["their settings permit splits to share classes and images"]
     return overlaps
+
+
+def _finished(folder: Path) -> Iterator[Tree]:
+    """Give the settings of each finished run."""
+    for variant in read_comparison(folder):
+        for run in filter(is_finished, runs_of(folder / variant)):
+            yield read_saved_settings(run / SETTINGS)
 
 
 @contextmanager

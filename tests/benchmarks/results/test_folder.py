@@ -17,6 +17,7 @@ from benchmarks.errors import SettingsError
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.reporting.report import report
 from benchmarks.results import paths, reading, writing
+from benchmarks.results.changes import check_settings
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run
 from benchmarks.training.assembly import Splits
@@ -135,6 +136,30 @@ def test_a_file_damaged_by_hand_is_named_with_what_to_do(file, content, finished
     with pytest.raises(SettingsError, match=FILES[file]) as caught:
         report(finished)
     assert str(caught.value).startswith(f"{finished / file} is damaged")
+
+
+def test_a_finished_run_without_its_settings_is_named(finished, written):
+    (finished / "plain" / "seed_0" / "settings.yaml").unlink()
+    message = (
+        r"plain/seed_0/settings\.yaml is damaged .*: .*No such file.* Delete the folder .*seed_0"
+    )
+    with pytest.raises(SettingsError, match=message):
+        check_settings(finished, load(written, imports=["few_glyphs"]).variants)
+    with pytest.raises(SettingsError, match=message):
+        report(finished)
+
+
+@pytest.mark.parametrize("splits", [None, "", "{overlaps: []}"])
+def test_permitted_overlaps_are_told_whatever_became_of_the_splits(splits, finished):
+    assert "looked at once" in report(finished)
+    path = finished / "plain" / "seed_0" / "settings.yaml"
+    path.write_text(path.read_text().replace("allow_overlap: false", "allow_overlap: true"))
+    (finished / "splits.yaml").unlink()
+    if splits is not None:
+        (finished / "splits.yaml").write_text(splits or "{train: {classes: 3, images: 9}}")
+    text = report(finished)
+    assert "no figures of unseen classes: their settings permit splits to share classes" in text
+    assert "looked at once" not in text
 
 
 def test_dates_and_lists_among_saved_settings_are_told_as_changes(finished, written):
