@@ -296,6 +296,28 @@ def test_a_damaged_checkpoint_is_named_and_once_deleted_the_run_starts_again(
 
 
 @pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"seed": 1}, "it is of plain, seed 0"),
+        ({"variant": "other"}, "it is of plain, seed 0"),
+        ({"batch_size": 8}, "it is of other settings: batch_size: 16 there, 8 now"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(changes, reason, stopped, tmp_path):
+    run, checkpoint = stopped
+    shutil.copy(checkpoint, tmp_path)
+    assert_damaged(replace(run, **changes), tmp_path / checkpoint.name, reason)
+
+
+def test_a_checkpoint_whose_optimizer_does_not_fit_is_damaged(stopped, tmp_path):
+    run, checkpoint = stopped
+    state = files.load(checkpoint)
+    state["optimizers"]["trunk_optimizer"]["state"][0]["exp_avg"] = torch.zeros(3, 3)
+    files.save(state, tmp_path / checkpoint.name)
+    assert_damaged(run, tmp_path / checkpoint.name, "shape")
+
+
+@pytest.mark.parametrize(
     ("state", "reason"),
     [
         ({}, "it has no modules"),
@@ -351,12 +373,6 @@ def test_a_checkpoint_with_a_wrong_part_is_damaged(place, value, reason, stopped
     part[last] = value
     files.save(state, tmp_path / checkpoint.name)
     assert_damaged(run, tmp_path / checkpoint.name, reason)
-
-
-def test_a_checkpoint_of_another_run_is_damaged(stopped, tmp_path):
-    run, checkpoint = stopped
-    path = Path(shutil.copy(checkpoint, tmp_path))
-    assert_damaged(replace(run, seed=1), path, "its seed is expected to be 1 but is 0")
 
 
 def test_a_folder_that_nobody_can_write_to_is_told(written, tmp_path):
