@@ -664,3 +664,15 @@ def test_keywords_are_those_of_the_base_classes_too():
 def test_unit_proxies_lie_along_a_dimension_of_a_matrix(dim):
     with pytest.raises(ValueError, match=f"`dim` to be 0 or 1 but got {dim}"):
         build({"UnitProxies": {"dim": dim}})
+
+
+# ------------------------------------------------------- settings that mean something else
+
+
+def test_capitalised_keywords_are_changed_one_by_one():
+    base = {"CosineAnnealingWarmRestarts": {"T_0": 5}}
+    changed = merge(base, {"CosineAnnealingWarmRestarts": {"T_mult": 2}})
+    assert changed == {"CosineAnnealingWarmRestarts": {"T_0": 5, "T_mult": 2}}
+    tree = {"loss": {"SynthesisLoss": {"loss": {"ArcFaceLoss": {}}}}}
+    changed = merge(tree, {"loss": {"SynthesisLoss": {"loss": {"CosFaceLoss": {}}}}})
+    assert changed == {"loss": {"SynthesisLoss": {"loss": {"CosFaceLoss": {}}}}}
