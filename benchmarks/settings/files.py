@@ -1,9 +1,12 @@
 """Settings as they are written: in YAML files, and as `a.b=c` on the command line."""
 
+import json
 import os
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,6 +15,7 @@ from yaml import YAMLError
 from benchmarks.errors import SettingsError, nearest
 from benchmarks.settings.checking import check_file
 from benchmarks.settings.merging import Tree, merge
+from benchmarks.settings.schema import File
 
 COMMAND_LINE = "command line"
 # What reading YAML raises: deep nesting ends in a RecursionError, a number of thousands of digits,
@@ -82,6 +86,7 @@ def changed(settings: Tree, changes: Tree, source: str) -> Tree:
 
 def parse(overrides: Sequence[str], imports: Collection[str] = ()) -> Tree:
     """Return the settings of `a.b=c`."""
+    overrides = [_as_text(override) for override in overrides]
     for override in overrides:
         if "=" not in override:
             raise SettingsError(f"{COMMAND_LINE}: expected key=value but got {override!r}.")
@@ -97,6 +102,23 @@ def parse(overrides: Sequence[str], imports: Collection[str] = ()) -> Tree:
         raise SettingsError(f"{COMMAND_LINE}: extends: only a file can extend others.")
     check_file(tree, COMMAND_LINE, imports)
     return tree
+
+
+def _as_text(override: str) -> str:
+    """Keep what would become a number, a date or a truth value where a text is expected."""
+    key, _, value = override.partition("=")
+    with suppress(*UNREADABLE):
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]
+        if _takes_text(key) and not isinstance(parsed, str | list | dict | None):
+            return f"{key}={json.dumps(value.strip())}"
+    return override
+
+
+def _takes_text(key: str) -> bool:
+    hint: Any = File
+    for part in key.split("."):
+        hint = get_type_hints(hint).get(part) if is_dataclass(hint) else None
+    return hint in (str, str | None)
 
 
 def _read(path: Path) -> Tree:

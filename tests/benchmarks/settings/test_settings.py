@@ -676,3 +676,11 @@ def test_capitalised_keywords_are_changed_one_by_one():
     tree = {"loss": {"SynthesisLoss": {"loss": {"ArcFaceLoss": {}}}}}
     changed = merge(tree, {"loss": {"SynthesisLoss": {"loss": {"CosFaceLoss": {}}}}})
     assert changed == {"loss": {"SynthesisLoss": {"loss": {"CosFaceLoss": {}}}}}
+
+
+@pytest.mark.parametrize("text", ["2026_11_21", "010", "yes", "1e3", "2020-01-01", "1:30"])
+def test_texts_of_the_command_line_stay_as_they_are_written(text, written):
+    comparison = load(written(), [f"name={text}", f"data.root={text}", f"results={text}"])
+    assert comparison.folder == Path(text, text)
+    assert comparison.runs[0].data.root == text
+    assert load(written(), ["data.root=null", 'name="a b"']).folder.name == "a b"
