@@ -12,7 +12,11 @@ from typing import Any
 
 import torch
 from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationToMissingValueError,
+    OmegaConfBaseException,
+)
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -143,6 +147,11 @@ def told(prefix: str) -> Iterator[None]:
         yield
     except ConfigKeyError:
         raise
+    except InterpolationToMissingValueError as error:
+        raise SettingsError(
+            f"{prefix}{error.full_key}: refers to the seed, which no setting may depend on: runs "
+            "of a variant differ in nothing but their seed, from which all is drawn."
+        ) from error
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         place = f"{key}: " if (key := error.full_key or error.key) else ""

@@ -125,9 +125,12 @@ def _run(tree: Tree, variant: str, source: str, imports: Collection[str]) -> Run
         )
     with told(f"{source}: "):
         settings = OmegaConf.merge(structured(Run), tree)
+        # Settings are resolved once for all seeds.
+        settings.seed = MISSING
         # Again: an object may be hidden in an interpolation, which is resolved from here on.
         resolved = OmegaConf.to_container(settings, resolve=True)
         check_objects(resolved, f"{source}: variants.{variant}.", imports)
+        settings.seed = 0
         run: Any = OmegaConf.to_object(settings)
     check_run(run, source)
     return run

@@ -684,3 +684,10 @@ def test_texts_of_the_command_line_stay_as_they_are_written(text, written):
     assert comparison.folder == Path(text, text)
     assert comparison.runs[0].data.root == text
     assert load(written(), ["data.root=null", 'name="a b"']).folder.name == "a b"
+
+
+@pytest.mark.parametrize("reference", ["${seed}", "${...seed}", "${oc.decode:${seed}}"])
+def test_no_setting_depends_on_the_seed(reference, written):
+    path = written(f"loss: {{ProxyNCALoss: {{softmax_scale: '{reference}'}}}}")
+    with pytest.raises(SettingsError, match=r"letters\.yaml: .*: refers to the seed, which no"):
+        load(path, ["variants.own={}"])
