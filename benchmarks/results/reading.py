@@ -224,9 +224,13 @@ def comparable(settings: Tree) -> Tree:
     return counting | {"data": _without_root(data, data.get("root")) | {"root": None}}
 
 
-def _without_root(value: Any, root: str | None) -> Any:
+def _without_root(value: Any, root: str | None, key: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _without_root(item, root) for key, item in value.items()}
-    if root and isinstance(value, str) and (value == root or value.startswith(f"{root}/")):
+        return {name: _without_root(item, root, name) for name, item in value.items()}
+    if not root or not isinstance(value, str):
+        return value
+    # A word that happens to be that of the folder, such as `split: train`, is no path.
+    is_root = value == root and (key == "root" or "/" in root)
+    if is_root or value.startswith(f"{root}/"):
         return "${data.root}" + value.removeprefix(root)
     return value

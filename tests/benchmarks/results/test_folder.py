@@ -389,3 +389,12 @@ def test_versions_of_a_run_that_goes_on_are_kept(written, tmp_path):
     (tmp_path / "versions.yaml").write_text("- 3\n")
     with pytest.raises(SettingsError, match=r"versions\.yaml is damaged"):
         writing.start(tmp_path, run)
+
+
+@pytest.mark.parametrize("root", ["train", "val"])
+def test_words_that_are_like_the_folder_of_the_data_are_no_paths(root):
+    def settings(split: str) -> dict:
+        return {"data": {"root": split, "train": {"Photos": {"root": split, "split": split}}}}
+
+    train = reading.comparable(settings(root))["data"]["train"]
+    assert train == {"Photos": {"root": "${data.root}", "split": root}}
