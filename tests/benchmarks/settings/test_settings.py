@@ -599,7 +599,7 @@ def test_a_regularizer_inside_a_loss_gets_what_the_runner_knows():
     loss = build(
         {
             "ProxyNCALoss": {
-                "num_classes": 7,
+                "collect_stats": False,
                 "embedding_regularizer": {"SynthesisRegularizer": {"augmenter": see}},
             }
         },
@@ -608,7 +608,8 @@ def test_a_regularizer_inside_a_loss_gets_what_the_runner_knows():
         num_steps=30,
         collect_stats=True,
     )
-    assert loss.proxies.shape == (7, 8), "what the settings say goes first"
+    assert loss.proxies.shape == (5, 8)
+    assert not loss.collect_stats, "what the settings say goes first"
     assert isinstance(loss.embedding_regularizer, SynthesisRegularizer)
     augmenter = loss.embedding_regularizer.augmenter
     assert augmenter.fraction.num_steps == 30
@@ -691,3 +692,14 @@ def test_no_setting_depends_on_the_seed(reference, written):
     path = written(f"loss: {{ProxyNCALoss: {{softmax_scale: '{reference}'}}}}")
     with pytest.raises(SettingsError, match=r"letters\.yaml: .*: refers to the seed, which no"):
         load(path, ["variants.own={}"])
+
+
+def test_what_the_runner_knows_is_not_contradicted():
+    for key, known in (("num_classes", 5), ("batch_size", 32)):
+        described = {"MemVir": {key: known + 1, "num_steps": 2, "step_gap": 2}}
+        if key == "num_classes":
+            described = {"ProxyNCALoss": {key: known + 1, "embedding_size": 2}}
+        with pytest.raises(
+            SettingsError, match=rf"{key}: expected {known}, .* but got {known + 1}"
+        ):
+            build(described, "loss", **{key: known})
