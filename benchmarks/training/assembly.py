@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
@@ -161,14 +162,27 @@ class Parts:
     def _schedulers(self, num_steps: int) -> dict[str, Any]:
         by = self.run.schedulers.by.value
         steps = num_steps if by == "iteration" else self.run.epochs
-        schedulers = {}
+        schedulers: dict[str, Any] = {}
         for key, optimizer in self.optimizers.items():
             name = key.removesuffix("_optimizer")
             if described := getattr(self.run.schedulers, name):
                 path = f"schedulers.{name}"
                 scheduler = build(described, path, optimizer=optimizer, T_max=steps)
+                self._check_steps(scheduler, by)
                 schedulers[f"{name}_scheduler_by_{by}"] = scheduler
         return schedulers
+
+    def _check_steps(self, scheduler: LRScheduler, by: str) -> None:
+        """Raise a SettingsError for steps that the scheduler cannot take, or never would."""
+        kind = type(scheduler).__name__
+        if isinstance(scheduler, ReduceLROnPlateau) != (by == "plateau"):
+            expected = "iteration or epoch" if by == "plateau" else "plateau"
+            raise SettingsError(f"schedulers.by: expected {expected} for {kind} but got {by}.")
+        if by == "plateau" and self.val is None:
+            raise SettingsError(
+                f"schedulers.by: plateau is that of MAP@R on validation classes, so {kind} would "
+                "never step: give data.val, or another scheduler."
+            )
 
 
 def _parameters_of_augmenters(loss: nn.Module) -> dict[int, nn.Parameter]:
