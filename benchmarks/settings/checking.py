@@ -49,6 +49,7 @@ LOWEST = {
 # Bytes of a name in a path. Files of a variant have more in theirs: its pictures, until they are
 # whole, embeddings_NAME.png.unfinished.
 LONGEST = 255
+LARGEST = 2**64
 LONGEST_VARIANT = 200
 # Of what stands in the folder of a comparison beside those of its variants.
 FILE_ENDINGS = (".csv", ".md", ".png", ".yaml", ".unfinished")
@@ -132,7 +133,12 @@ def check_objects(settings: Any, prefix: str, imports: Collection[str]) -> None:
     for path, kind in OBJECTS.items():
         value = settings
         for key in path.split("."):
-            value = value[key]
+            if isinstance(value, dict) and key in value:
+                value = value[key]
+            elif isinstance(value, str):  # a reference, which is checked once it is resolved
+                value = None
+            elif value is not None:
+                raise SettingsError(f"{prefix}{path}: expected `name: value` but got {value!r}.")
         if isinstance(value, list):
             for index, item in enumerate(value):
                 objects.check(item, f"{prefix}{path}[{index}]", kind, imports)
@@ -152,6 +158,8 @@ def told(prefix: str) -> Iterator[None]:
             f"{prefix}{error.full_key}: refers to the seed, which no setting may depend on: runs "
             "of a variant differ in nothing but their seed, from which all is drawn."
         ) from error
+    except RecursionError as error:
+        raise SettingsError(f"{prefix}settings refer to each other too deeply.") from error
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         place = f"{key}: " if (key := error.full_key or error.key) else ""
@@ -166,6 +174,8 @@ def check_comparison(file: File, source: str) -> None:
     for key in ("name", "results"):
         _check_path(getattr(file, key), f"{source}: {key}")
     seeds = list(file.seeds)
+    if not all(isinstance(seed, int) for seed in seeds):
+        raise SettingsError(f"{source}: seeds: expected a list of integers but got {seeds}.")
     if min(seeds) < 0:
         raise SettingsError(f"{source}: seeds: expected non-negative integers but got {seeds}.")
     if max(seeds) >= 2**53:
@@ -214,6 +224,21 @@ def check_run(run: Run, source: str) -> None:
     if not all(isinstance(k, int) and k >= 1 for k in run.recall_at):
         got = run.recall_at
         raise SettingsError(f"{source}: recall_at: expected positive integers but got {got}.")
+
+
+def check_values(value: Any, place: str) -> None:
+    """Raise a SettingsError for resolved values that cannot be written down and read again."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            check_values(item, f"{place}.{key}")
+    elif isinstance(value, str) and "${" in value:
+        raise SettingsError(
+            f"{place}: expected no text with '${{' in it, which would refer to a setting once it "
+            f"is saved, but got {value!r}."
+        )
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        raise SettingsError(f"{place}: expected a number below 2**64 in size.")
 
 
 def missing(tree: Tree, path: str = "") -> Iterator[str]:

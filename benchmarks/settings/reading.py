@@ -13,6 +13,7 @@ from benchmarks.settings.checking import (
     check_comparison,
     check_objects,
     check_run,
+    check_values,
     missing,
     told,
     without_baseline,
@@ -129,6 +130,7 @@ def _run(tree: Tree, variant: str, source: str, imports: Collection[str]) -> Run
         settings.seed = MISSING
         # Again: an object may be hidden in an interpolation, which is resolved from here on.
         resolved = OmegaConf.to_container(settings, resolve=True)
+        check_values(resolved, f"{source}: variants.{variant}")
         check_objects(resolved, f"{source}: variants.{variant}.", imports)
         settings.seed = 0
         run: Any = OmegaConf.to_object(settings)

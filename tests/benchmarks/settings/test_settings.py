@@ -703,3 +703,44 @@ def test_what_the_runner_knows_is_not_contradicted():
             SettingsError, match=rf"{key}: expected {known}, .* but got {known + 1}"
         ):
             build(described, "loss", **{key: known})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("seeds: [[1]]", r"seeds: expected a list of integers but got \[\[1\]\]"),
+        ("transforms: ${data}", "Data is not a subclass of Transforms"),
+        ("model: '${oc.create:[1]}'", "list is not a subclass of Model"),
+        (r"model: {trunk: {ConvTrunk: {in_channels: '\${a}'}}}", "ConvTrunk.in_channels: .*'[$]{'"),
+        (r"model: {trunk: {ConvTrunk: {in_channels: '\${'}}}", "ConvTrunk.in_channels: .*'[$]{'"),
+        (f"model: {{trunk: {{ConvTrunk: {{in_channels: 0x{'f' * 5000}}}}}}}", r"below 2\*\*64"),
+    ],
+)
+def test_values_that_nobody_can_use_are_told_with_their_place(changes, message, tmp_path):
+    path = tmp_path / "letters.yaml"
+    key = changes.split(":")[0]
+    kept = {k: v for k, v in yaml.safe_load(SETTINGS).items() if k != key}
+    path.write_text(f"{yaml.safe_dump(kept)}\n{changes}\n")
+    with pytest.raises(SettingsError, match=rf"letters\.yaml: .*{message}"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "content", ["epochs: !!bool maybe", "name: !!timestamp x", "5", f"name: {'[' * 100_000}"]
+)
+def test_yaml_that_nobody_can_read_is_told_with_the_file(content, tmp_path):
+    path = tmp_path / "letters.yaml"
+    path.write_text(content)
+    with pytest.raises(SettingsError, match=rf"^{path}: (no valid|expected) settings"):
+        load(path)
+
+
+def test_settings_of_the_command_line_are_not_nested_without_end(written):
+    for override in (f"loss.{'a.' * 80}b=1", f"loss={{ProxyNCALoss: {{a: {'[' * 80}{']' * 80}}}}}"):
+        with pytest.raises(SettingsError, match="command line: .* more than 40 levels deep"):
+            load(written(), [override])
+
+
+def test_a_message_does_not_list_hundreds_of_names():
+    with pytest.raises(SettingsError, match=r"unknown class 'Zqzqzq': known are .* and \d+ more\."):
+        find("Zqzqzq")
