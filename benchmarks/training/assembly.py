@@ -1,9 +1,13 @@
 """From settings to the parts of a run: datasets, models, loss, optimisers, trainer."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pytorch_metric_learning.distances import BaseDistance
+from pytorch_metric_learning.reducers import BaseReducer
+from pytorch_metric_learning.regularizers import BaseRegularizer
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -19,6 +23,9 @@ from benchmarks.training.epochs import Epochs, with_transforms
 from benchmarks.training.hooks import RecordingHooks
 from benchmarks.training.trainer import Trainer
 from pml_synthesis import BaseAugmenter
+
+# Modules of PML that are called like losses, with other things.
+NO_LOSSES_OR_MINERS = (BaseReducer, BaseDistance, BaseRegularizer, BaseAugmenter)
 
 
 @dataclass(frozen=True)
@@ -104,9 +111,11 @@ class Parts:
         num_steps = run.epochs * run.iterations_per_epoch
         offered = offered | {"num_classes": len(images.class_names), "num_steps": num_steps}
         loss = build(run.loss, "loss", collect_stats=True, **offered)
+        _check_takes("loss", loss, ("embeddings", "labels", "indices_tuple"))
         self.losses = {"metric_loss": loss.to(self.device)}
         if run.miner is not None:
             self.miners = {"tuple_miner": build(run.miner, "miner")}
+            _check_takes("miner", self.miners["tuple_miner"], ("embeddings", "labels"))
         if run.autocast and run.autocast_dtype is Half.float16:
             self.scalers = {"scaler": torch.amp.GradScaler(self.device.type)}
         self.optimizers = self._optimizers()
@@ -183,6 +192,20 @@ class Parts:
                 f"schedulers.by: plateau is that of MAP@R on validation classes, so {kind} would "
                 "never step: give data.val, or another scheduler."
             )
+
+
+def _check_takes(place: str, module: nn.Module, given: tuple[str, ...]) -> None:
+    """Raise a SettingsError for a module that is not called like a loss, or a miner."""
+    kind = type(module).__name__
+    if isinstance(module, NO_LOSSES_OR_MINERS):
+        raise SettingsError(f"{place}: expected a {place} of embeddings but got {kind}.")
+    try:
+        inspect.signature(module.forward).bind(*given)
+    except TypeError as error:
+        raise SettingsError(
+            f"{place}: expected a module that takes {', '.join(given)}, as those of "
+            f"pytorch_metric_learning do, but got {kind}."
+        ) from error
 
 
 def _parameters_of_augmenters(loss: nn.Module) -> dict[int, nn.Parameter]:

@@ -65,6 +65,17 @@ def build_each(folder, *overrides: str) -> None:
             ["sampler={MPerClassSampler: {m: 4, batch_size: 8}}"],
             r"sampler\.MPerClassSampler\.batch_size: expected 16, the `batch_size` of the run",
         ),
+        (["sampler={Sampler: {}}"], "sampler: expected one that has a length: "),
+        (
+            ["sampler={MPerClassSampler: {m: 0}}"],
+            r"sampler\.MPerClassSampler\.m: expected at least 1",
+        ),
+        (["variants.plain.loss={MeanReducer: {}}"], "loss: expected a loss .* but got MeanReducer"),
+        (
+            ["variants.plain.loss={MSELoss: {}}"],
+            "loss: expected a module that takes embeddings, la",
+        ),
+        (["miner={Identity: {}}"], "miner: expected a module that takes embeddings, labels, as"),
         (
             ["variants.plain.loss.ProxyNCALoss.num_classes=9"],
             r"loss\.ProxyNCALoss\.num_classes: expected 8, the number of training classes",
