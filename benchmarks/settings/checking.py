@@ -4,11 +4,11 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import reduce
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from omegaconf import MISSING, OmegaConf
@@ -104,7 +104,19 @@ def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> N
                 f"{prefix}{place}: expected {expected} but got {value!r}."
             ) from error
         raise
+    _check_truth_values(schema, tree, prefix)
     check_objects(OmegaConf.to_container(settings), prefix, imports)
+
+
+def _check_truth_values(schema: type, tree: Tree, prefix: str) -> None:
+    """Raise a SettingsError for numbers that OmegaConf would take for true."""
+    hints = get_type_hints(schema)
+    for key, value in tree.items():
+        hint = hints.get(key)
+        if is_dataclass(hint) and isinstance(value, dict):
+            _check_truth_values(hint, value, f"{prefix}{key}.")
+        elif hint is bool and isinstance(value, int | float) and value not in (0, 1):
+            raise SettingsError(f"{prefix}{key}: expected true or false but got {value}.")
 
 
 def _misplaced(schema: type, tree: Tree, above: tuple[str, ...]) -> Iterator[tuple[str, Any]]:

@@ -744,3 +744,9 @@ def test_settings_of_the_command_line_are_not_nested_without_end(written):
 def test_a_message_does_not_list_hundreds_of_names():
     with pytest.raises(SettingsError, match=r"unknown class 'Zqzqzq': known are .* and \d+ more\."):
         find("Zqzqzq")
+
+
+@pytest.mark.parametrize("place", ["autocast", "data.allow_overlap", "variants.ps.autocast"])
+def test_numbers_are_no_truth_values(place, written):
+    with pytest.raises(SettingsError, match=rf"line: {place}: expected true or false but got 2"):
+        load(written(), [f"{place}=2"])
