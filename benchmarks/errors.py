@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST = 30  # names that a message shows
+
 
 class SettingsError(ValueError):
     """Settings that cannot be run; the message names the file and what would be right."""
@@ -17,10 +19,11 @@ class FailedRunsError(RuntimeError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Spell out which names are meant by a wrong one: those close to it, or else all of them."""
+    """Spell out which names are meant by a wrong one: those close to it, or else what there is."""
     known = sorted(names)
     originals = {candidate.lower(): candidate for candidate in known}
     close = [originals[match] for match in get_close_matches(name.lower(), originals, cutoff=0.5)]
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"known are {', '.join(known)}." if known else "it takes none."
+    more = f" and {len(known) - MOST} more" if len(known) > MOST else ""
+    return f"known are {', '.join(known[:MOST])}{more}." if known else "it takes none."

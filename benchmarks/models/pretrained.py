@@ -9,8 +9,12 @@ from torch import Tensor, nn
 
 from benchmarks.errors import nearest
 
-# Options of timm that name files or addresses of weights, which it reads with pickle.
-FOREIGN_WEIGHTS = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"}
+# Options of timm of the form of a network. Others name files, folders or addresses of weights,
+# which it reads with pickle, or what it builds from.
+OPTIONS = {
+    *("class_token", "drop_block_rate", "drop_path_rate", "drop_rate", "dynamic_img_size"),
+    *("global_pool", "img_size", "in_chans", "patch_size", "proj_drop_rate", "window_size"),
+}
 
 
 class TimmTrunk(nn.Module):
@@ -20,12 +24,13 @@ class TimmTrunk(nn.Module):
         name: what timm.create_model calls it, with the name of the weights after a dot.
         pretrained: whether to load these weights, or to start from random ones.
         frozen: the parts of the network that do not train, such as ["patch_embed"].
-        options: what else the network takes, such as global_pool.
+        options: of the form of the network, such as global_pool.
 
     Raises:
         ImportError: if timm is not installed.
         RuntimeError: if there is no such network.
-        ValueError: if the weights are not timm's own, or the network has no such part.
+        ValueError: if the weights are not timm's own, an option is not of the form, or the network
+            has no such part.
 
     Example:
         >>> TimmTrunk("resnet50.tv_in1k")(torch.zeros(2, 3, 224, 224)).shape  # doctest: +SKIP
@@ -36,11 +41,16 @@ class TimmTrunk(nn.Module):
         self, name: str, pretrained: bool = True, frozen: Sequence[str] = (), **options: Any
     ) -> None:
         super().__init__()
-        if ":" in name or (foreign := FOREIGN_WEIGHTS & options.keys()):
-            got = repr(name) if ":" in name else f"the option {min(foreign)}"
+        if ":" in name:
             raise ValueError(
                 "Expected argument `name` to be a network of timm with timm's own weights, but got "
-                f"{got}: weights from elsewhere may hold code. Load them in a module of yours."
+                f"{name!r}: weights from elsewhere may hold code. Load them in a module of yours."
+            )
+        if foreign := options.keys() - OPTIONS:
+            raise ValueError(
+                f"Expected options among {', '.join(sorted(OPTIONS))}, but got {min(foreign)}: "
+                "others may load weights from elsewhere, which may hold code. Make the network in "
+                "a module of yours."
             )
         create_model = _imported("timm").create_model
         self.network = create_model(name, pretrained=pretrained, num_classes=0, **options)

@@ -11,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from benchmarks.errors import SettingsError
-from benchmarks.results.paths import SETTINGS
+from benchmarks.results.paths import SETTINGS, is_finished, runs_of
 from benchmarks.results.reading import Tree, comparable, read_saved_settings
 from benchmarks.settings.merging import is_object, merge
 from benchmarks.settings.schema import Run, dump
@@ -28,10 +28,12 @@ def check_settings(folder: Path, variants: Iterable[Run]) -> None:
     changed: dict[str, list[str]] = {}
     for run in variants:
         asked = comparable(yaml.safe_load(dump(run)))
-        for path in sorted((folder / run.variant).glob(f"seed_*/{SETTINGS}")):
-            there = comparable(with_defaults(read_saved_settings(path)))
-            if there != asked:
-                changed.setdefault(run.variant, []).extend(differences(there, asked))
+        for path in runs_of(folder / run.variant):
+            # A finished run that has lost its settings may be of any: reading them names it.
+            if is_finished(path) or (path / SETTINGS).exists():
+                there = comparable(with_defaults(read_saved_settings(path / SETTINGS)))
+                if there != asked:
+                    changed.setdefault(run.variant, []).extend(differences(there, asked))
     if changed:
         raise SettingsError(
             f"{folder} holds runs with other settings, of {', '.join(changed)}:\n  "

@@ -74,10 +74,12 @@ def read_settings(folder: Path) -> dict[str, Tree]:
     """Return the settings of each variant that was run, without its seed and the data's place."""
     settings = {}
     for variant in read_comparison(folder):
-        # A process that is killed before its run has started leaves none.
-        written = [path for run in runs_of(folder / variant) if (path := run / SETTINGS).exists()]
-        if written:
-            settings[variant] = comparable(read_saved_settings(written[0]))
+        # One that was killed at its start has none; one that is finished is not without.
+        written = [
+            r for r in runs_of(folder / variant) if is_finished(r) or (r / SETTINGS).exists()
+        ]
+        for run in written[:1]:
+            settings[variant] = comparable(read_saved_settings(run / SETTINGS))
     return settings
 
 
@@ -110,9 +112,24 @@ def read_counts(folder: Path) -> Counts:
 
 
 def read_overlaps(folder: Path) -> list[str]:
-    """Return what splits share, a text for each two of them."""
+    """Return what splits share, a text for each two of them.
+
+    Where nobody wrote it down, or another file of the same name did, the settings of the runs tell
+    whether they may.
+    """
     overlaps: list[str] = _read_splits(folder).get(OVERLAPS, [])
+    if not overlaps and any(
+        settings["data"].get("allow_overlap") for settings in _finished(folder)
+    ):
+        return ["their settings permit splits to share classes and images"]
     return overlaps
+
+
+def _finished(folder: Path) -> Iterator[Tree]:
+    """Give the settings of each finished run."""
+    for variant in read_comparison(folder):
+        for run in filter(is_finished, runs_of(folder / variant)):
+            yield read_saved_settings(run / SETTINGS)
 
 
 @contextmanager
@@ -207,9 +224,13 @@ def comparable(settings: Tree) -> Tree:
     return counting | {"data": _without_root(data, data.get("root")) | {"root": None}}
 
 
-def _without_root(value: Any, root: str | None) -> Any:
+def _without_root(value: Any, root: str | None, key: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _without_root(item, root) for key, item in value.items()}
-    if root and isinstance(value, str) and (value == root or value.startswith(f"{root}/")):
+        return {name: _without_root(item, root, name) for name, item in value.items()}
+    if not root or not isinstance(value, str):
+        return value
+    # A word that happens to be that of the folder, such as `split: train`, is no path.
+    is_root = value == root and (key == "root" or "/" in root)
+    if is_root or value.startswith(f"{root}/"):
         return "${data.root}" + value.removeprefix(root)
     return value

@@ -4,15 +4,19 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import reduce
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationToMissingValueError,
+    OmegaConfBaseException,
+)
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -45,6 +49,7 @@ LOWEST = {
 # Bytes of a name in a path. Files of a variant have more in theirs: its pictures, until they are
 # whole, embeddings_NAME.png.12345678.unfinished.
 LONGEST = 255
+LARGEST = 2**64
 LONGEST_VARIANT = 200
 # Of what stands in the folder of a comparison beside those of its variants.
 FILE_ENDINGS = (".csv", ".md", ".png", ".yaml", ".unfinished")
@@ -99,7 +104,19 @@ def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> N
                 f"{prefix}{place}: expected {expected} but got {value!r}."
             ) from error
         raise
+    _check_truth_values(schema, tree, prefix)
     check_objects(OmegaConf.to_container(settings), prefix, imports)
+
+
+def _check_truth_values(schema: type, tree: Tree, prefix: str) -> None:
+    """Raise a SettingsError for numbers that OmegaConf would take for true."""
+    hints = get_type_hints(schema)
+    for key, value in tree.items():
+        hint = hints.get(key)
+        if is_dataclass(hint) and isinstance(value, dict):
+            _check_truth_values(hint, value, f"{prefix}{key}.")
+        elif hint is bool and isinstance(value, int | float) and value not in (0, 1):
+            raise SettingsError(f"{prefix}{key}: expected true or false but got {value}.")
 
 
 def _misplaced(schema: type, tree: Tree, above: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
@@ -128,7 +145,12 @@ def check_objects(settings: Any, prefix: str, imports: Collection[str]) -> None:
     for path, kind in OBJECTS.items():
         value = settings
         for key in path.split("."):
-            value = value[key]
+            if isinstance(value, dict) and key in value:
+                value = value[key]
+            elif isinstance(value, str):  # a reference, which is checked once it is resolved
+                value = None
+            elif value is not None:
+                raise SettingsError(f"{prefix}{path}: expected `name: value` but got {value!r}.")
         if isinstance(value, list):
             for index, item in enumerate(value):
                 objects.check(item, f"{prefix}{path}[{index}]", kind, imports)
@@ -143,6 +165,13 @@ def told(prefix: str) -> Iterator[None]:
         yield
     except ConfigKeyError:
         raise
+    except InterpolationToMissingValueError as error:
+        raise SettingsError(
+            f"{prefix}{error.full_key}: refers to the seed, which no setting may depend on: runs "
+            "of a variant differ in nothing but their seed, from which all is drawn."
+        ) from error
+    except RecursionError as error:
+        raise SettingsError(f"{prefix}settings refer to each other too deeply.") from error
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         place = f"{key}: " if (key := error.full_key or error.key) else ""
@@ -157,6 +186,8 @@ def check_comparison(file: File, source: str) -> None:
     for key in ("name", "results"):
         _check_path(getattr(file, key), f"{source}: {key}")
     seeds = list(file.seeds)
+    if not all(isinstance(seed, int) for seed in seeds):
+        raise SettingsError(f"{source}: seeds: expected a list of integers but got {seeds}.")
     if min(seeds) < 0:
         raise SettingsError(f"{source}: seeds: expected non-negative integers but got {seeds}.")
     if max(seeds) >= 2**53:
@@ -205,6 +236,21 @@ def check_run(run: Run, source: str) -> None:
     if not all(isinstance(k, int) and k >= 1 for k in run.recall_at):
         got = run.recall_at
         raise SettingsError(f"{source}: recall_at: expected positive integers but got {got}.")
+
+
+def check_values(value: Any, place: str) -> None:
+    """Raise a SettingsError for resolved values that cannot be written down and read again."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            check_values(item, f"{place}.{key}")
+    elif isinstance(value, str) and "${" in value:
+        raise SettingsError(
+            f"{place}: expected no text with '${{' in it, which would refer to a setting once it "
+            f"is saved, but got {value!r}."
+        )
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        raise SettingsError(f"{place}: expected a number below 2**64 in size.")
 
 
 def missing(tree: Tree, path: str = "") -> Iterator[str]:

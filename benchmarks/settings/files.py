@@ -1,10 +1,15 @@
 """Settings as they are written: in YAML files, and as `a.b=c` on the command line."""
 
+import json
 import os
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import is_dataclass
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -12,11 +17,16 @@ from yaml import YAMLError
 from benchmarks.errors import SettingsError, nearest
 from benchmarks.settings.checking import check_file
 from benchmarks.settings.merging import Tree, merge
+from benchmarks.settings.schema import File
 
 COMMAND_LINE = "command line"
-# What reading YAML raises: deep nesting ends in a RecursionError, a number of thousands of digits,
-# a date that is none and bytes that are no text in a ValueError.
-UNREADABLE = (YAMLError, OmegaConfBaseException, RecursionError, ValueError)
+DEEPEST = 40  # Deeper nesting ends in a RecursionError, or kills the process.
+# What reading YAML raises: a number of thousands of digits, a date that is none and bytes that are
+# no text end in a ValueError, values that are not of their tag in others.
+UNREADABLE = (
+    *(YAMLError, OmegaConfBaseException, RecursionError),
+    *(ValueError, KeyError, AttributeError, TypeError),
+)
 
 
 def read(path: Path, imports: Collection[str] = ()) -> Tree:
@@ -82,10 +92,13 @@ def changed(settings: Tree, changes: Tree, source: str) -> Tree:
 
 def parse(overrides: Sequence[str], imports: Collection[str] = ()) -> Tree:
     """Return the settings of `a.b=c`."""
+    overrides = [_as_text(override) for override in overrides]
     for override in overrides:
         if "=" not in override:
             raise SettingsError(f"{COMMAND_LINE}: expected key=value but got {override!r}.")
+        key, _, value = override.partition("=")
         try:
+            _check_depth(value, above=key.count(".") + key.count("["))
             OmegaConf.to_container(OmegaConf.from_dotlist([override]))
         except UNREADABLE as error:
             raise SettingsError(
@@ -99,11 +112,32 @@ def parse(overrides: Sequence[str], imports: Collection[str] = ()) -> Tree:
     return tree
 
 
+def _as_text(override: str) -> str:
+    """Keep what would become a number, a date or a truth value where a text is expected."""
+    key, _, value = override.partition("=")
+    with suppress(*UNREADABLE):
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]
+        if _takes_text(key) and not isinstance(parsed, str | list | dict | None):
+            return f"{key}={json.dumps(value.strip())}"
+    return override
+
+
+def _takes_text(key: str) -> bool:
+    hint: Any = File
+    for part in key.split("."):
+        hint = get_type_hints(hint).get(part) if is_dataclass(hint) else None
+    return hint in (str, str | None)
+
+
 def _read(path: Path) -> Tree:
     try:
-        tree: Any = OmegaConf.to_container(OmegaConf.load(path))
+        text = path.read_text(encoding="utf-8-sig")
+        _check_depth(text)
+        tree: Any = OmegaConf.to_container(OmegaConf.load(StringIO(text)))
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}.") from error
+        # OmegaConf raises one without a number for a file that holds nothing but a value.
+        reason = error.strerror and f"cannot be read: {error.strerror}"
+        raise SettingsError(f"{path}: {reason or 'expected settings, `key: value`'}.") from error
     except UnicodeError as error:
         raise SettingsError(
             f"{path}: no text in UTF-8, but settings are: {error}. Save it as UTF-8, or give "
@@ -116,6 +150,16 @@ def _read(path: Path) -> Tree:
     if not isinstance(tree, dict):
         raise SettingsError(f"{path}: expected settings, `key: value`, but got {tree!r}.")
     return tree
+
+
+def _check_depth(text: str, above: int = 0) -> None:
+    """Raise a ValueError for YAML whose nesting is too deep to be read."""
+    depth = above
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested more than {DEEPEST} levels deep")
 
 
 def _brief(error: Exception) -> str:

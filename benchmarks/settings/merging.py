@@ -27,8 +27,11 @@ def merge(base: Any, changes: Any) -> Any:
     """
     if not (isinstance(base, dict) and isinstance(changes, dict)):
         return changes
-    if is_object(base) and is_object(changes) and base.keys() != changes.keys():
-        return changes
+    if is_object(base) and is_object(changes):
+        if base.keys() != changes.keys():
+            return changes
+        # A keyword may be capitalised, such as T_0, and is no class.
+        return {name: _merge_named(base[name], changes[name]) for name in base}
     merged = {key: merge(base.get(key), value) for key, value in changes.items()}
     for key in NAMED & changes.keys():
         merged[key] = _merge_named(base.get(key), changes[key])

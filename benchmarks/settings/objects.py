@@ -42,6 +42,12 @@ NAMESPACES: tuple[ModuleType, ...] = (
     nn,
 )
 # Imported only for a name that nothing else has: some of these fail to import beside some torch.
+# What the runner knows and settings of an object must not contradict.
+SHARED = {
+    "embedding_size": "the `embedding_size` of the run",
+    "batch_size": "the `batch_size` of the run",
+    "num_classes": "the number of training classes",
+}
 OPTIONAL = ("timm.models", "torchvision.models", "torchvision.transforms.v2")
 
 
@@ -58,7 +64,7 @@ def build(value: Any, path: str = "", /, **offered: Any) -> Any:
 
     Raises:
         SettingsError: if a constructor raises anything (the message is its own, after the path),
-            or settings contradict the embedding_size that is offered.
+            or settings contradict a size or a number that is offered.
 
     Example:
         >>> loss = build({"ProxyNCALoss": {"softmax_scale": 9}}, num_classes=5, embedding_size=8)
@@ -77,12 +83,12 @@ def build(value: Any, path: str = "", /, **offered: Any) -> Any:
     arguments = {
         key: build(item, f"{path}.{key}", **offered) for key, item in (given or {}).items()
     }
-    size = offered.get("embedding_size")
-    if size is not None and arguments.get("embedding_size", size) != size:
-        raise SettingsError(
-            f"{path}.embedding_size: expected {size}, the `embedding_size` of the run, but got "
-            f"{arguments['embedding_size']}. Leave it out here, and set that one."
-        )
+    for key in SHARED.keys() & offered.keys() & arguments.keys():
+        if arguments[key] != offered[key]:
+            raise SettingsError(
+                f"{path}.{key}: expected {offered[key]}, {SHARED[key]}, but got {arguments[key]}. "
+                "Leave it out here."
+            )
     known, _ = keywords(factory)
     arguments = {key: offered[key] for key in known & offered.keys()} | arguments
     try:

@@ -31,6 +31,8 @@ def check_name(name: str, imports: Iterable[str]) -> None:
         name: the dotted path.
         imports: the packages, or modules of them, that the command line names.
     """
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise SettingsError(f"expected names with dots between them but got {name!r}.")
     package, *parts = name.split(".")
     if package in LIBRARIES:
         if any(part.startswith("_") for part in parts):

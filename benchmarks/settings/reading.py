@@ -13,6 +13,7 @@ from benchmarks.settings.checking import (
     check_comparison,
     check_objects,
     check_run,
+    check_values,
     missing,
     told,
     without_baseline,
@@ -125,9 +126,13 @@ def _run(tree: Tree, variant: str, source: str, imports: Collection[str]) -> Run
         )
     with told(f"{source}: "):
         settings = OmegaConf.merge(structured(Run), tree)
+        # Settings are resolved once for all seeds.
+        settings.seed = MISSING
         # Again: an object may be hidden in an interpolation, which is resolved from here on.
         resolved = OmegaConf.to_container(settings, resolve=True)
+        check_values(resolved, f"{source}: variants.{variant}")
         check_objects(resolved, f"{source}: variants.{variant}.", imports)
+        settings.seed = 0
         run: Any = OmegaConf.to_object(settings)
     check_run(run, source)
     return run

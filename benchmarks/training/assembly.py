@@ -1,10 +1,15 @@
 """From settings to the parts of a run: datasets, models, loss, optimisers, trainer."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pytorch_metric_learning.distances import BaseDistance
+from pytorch_metric_learning.reducers import BaseReducer
+from pytorch_metric_learning.regularizers import BaseRegularizer
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
@@ -19,6 +24,9 @@ from benchmarks.training.epochs import Epochs, with_transforms
 from benchmarks.training.hooks import RecordingHooks
 from benchmarks.training.trainer import Trainer
 from pml_synthesis import BaseAugmenter
+
+# Modules of PML that are called like losses, with other things.
+NO_LOSSES_OR_MINERS = (BaseReducer, BaseDistance, BaseRegularizer, BaseAugmenter)
 
 
 @dataclass(frozen=True)
@@ -108,9 +116,11 @@ class Parts:
         num_steps = run.epochs * run.iterations_per_epoch
         offered = offered | {"num_classes": len(images.class_names), "num_steps": num_steps}
         loss = build(run.loss, "loss", collect_stats=True, **offered)
+        _check_takes("loss", loss, ("embeddings", "labels", "indices_tuple"))
         self.losses = {"metric_loss": loss.to(self.device)}
         if run.miner is not None:
             self.miners = {"tuple_miner": build(run.miner, "miner")}
+            _check_takes("miner", self.miners["tuple_miner"], ("embeddings", "labels"))
         if run.autocast and run.autocast_dtype is Half.float16:
             self.scalers = {"scaler": torch.amp.GradScaler(self.device.type)}
         self.optimizers = self._optimizers()
@@ -166,14 +176,41 @@ class Parts:
     def _schedulers(self, num_steps: int) -> dict[str, Any]:
         by = self.run.schedulers.by.value
         steps = num_steps if by == "iteration" else self.run.epochs
-        schedulers = {}
+        schedulers: dict[str, Any] = {}
         for key, optimizer in self.optimizers.items():
             name = key.removesuffix("_optimizer")
             if described := getattr(self.run.schedulers, name):
                 path = f"schedulers.{name}"
                 scheduler = build(described, path, optimizer=optimizer, T_max=steps)
+                self._check_steps(scheduler, by)
                 schedulers[f"{name}_scheduler_by_{by}"] = scheduler
         return schedulers
+
+    def _check_steps(self, scheduler: LRScheduler, by: str) -> None:
+        """Raise a SettingsError for steps that the scheduler cannot take, or never would."""
+        kind = type(scheduler).__name__
+        if isinstance(scheduler, ReduceLROnPlateau) != (by == "plateau"):
+            expected = "iteration or epoch" if by == "plateau" else "plateau"
+            raise SettingsError(f"schedulers.by: expected {expected} for {kind} but got {by}.")
+        if by == "plateau" and self.val is None:
+            raise SettingsError(
+                f"schedulers.by: plateau is that of MAP@R on validation classes, so {kind} would "
+                "never step: give data.val, or another scheduler."
+            )
+
+
+def _check_takes(place: str, module: nn.Module, given: tuple[str, ...]) -> None:
+    """Raise a SettingsError for a module that is not called like a loss, or a miner."""
+    kind = type(module).__name__
+    if isinstance(module, NO_LOSSES_OR_MINERS):
+        raise SettingsError(f"{place}: expected a {place} of embeddings but got {kind}.")
+    try:
+        inspect.signature(module.forward).bind(*given)
+    except TypeError as error:
+        raise SettingsError(
+            f"{place}: expected a module that takes {', '.join(given)}, as those of "
+            f"pytorch_metric_learning do, but got {kind}."
+        ) from error
 
 
 def _parameters_of_augmenters(loss: nn.Module) -> dict[int, nn.Parameter]:

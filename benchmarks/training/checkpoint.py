@@ -4,10 +4,13 @@ import math
 from typing import Any
 
 import pandas as pd
+import yaml
 from torch import Tensor
 
 from benchmarks.results import metrics
-from benchmarks.settings.schema import Run
+from benchmarks.results.changes import differences, listed, with_defaults
+from benchmarks.results.reading import comparable
+from benchmarks.settings.schema import Run, dump
 
 State = dict[str, Any]
 # Values of one of these stay of it: a number may become one of another type.
@@ -24,6 +27,7 @@ def check(state: Any, start: State, run: Run, validates: bool) -> None:
         validates: whether there are validation classes.
     """
     _check_form(state, start, "it")
+    _check_settings(yaml.safe_load(state["settings"]), run)
     epoch, best_epoch, history = state["epoch"], state["best_epoch"], state["history"]
     if not (type(epoch) is int and 1 <= epoch <= run.epochs):
         raise ValueError(f"its epoch is expected in 1 .. {run.epochs} but is {epoch}")
@@ -41,6 +45,15 @@ def check(state: Any, start: State, run: Run, validates: bool) -> None:
     for group, series in state["records"].items():
         if not (isinstance(series, dict) and all(isinstance(s, dict) for s in series.values())):
             raise ValueError(f"its records of {group} are of another kind")
+
+
+def _check_settings(there: Any, run: Run) -> None:
+    """Raise a ValueError if a state is of another run."""
+    if (there["variant"], there["seed"]) != (run.variant, run.seed):
+        raise ValueError(f"it is of {there['variant']}, seed {there['seed']}")
+    asked = yaml.safe_load(dump(run))
+    if changed := list(differences(comparable(with_defaults(there)), comparable(asked))):
+        raise ValueError(f"it is of other settings: {listed(changed)}")
 
 
 def _check_form(value: Any, start: Any, place: str) -> None:

@@ -15,7 +15,7 @@ from benchmarks.processes import cores
 from benchmarks.results import changes, data_marks, locks, paths, writing
 from benchmarks.settings.reading import Comparison
 from benchmarks.settings.schema import Run
-from benchmarks.training import split_checks
+from benchmarks.training import first_images, split_checks
 from benchmarks.training.assembly import Parts, Splits, load_splits
 from benchmarks.training.examples import save_examples
 from benchmarks.training.run import execute
@@ -109,7 +109,7 @@ def _check_data(comparison: Comparison, splits: Splits) -> None:
 def _build_each(runs: Sequence[Run], splits: Splits, source: str) -> None:
     for run in {run.variant: run for run in runs}.values():
         try:
-            Parts(run, splits)
+            first_images.check(Parts(run, splits))
         except SettingsError as error:
             raise SettingsError(f"{source}: variant {run.variant}: {error}") from error
 

@@ -71,7 +71,10 @@ def _sampler(run: Run, images: ImageClasses) -> SeededSampler:
     offered = {"labels": images.labels, "batch_size": run.batch_size}
     offered["length_before_new_iter"] = rows
     make_sampler = partial(build, run.sampler, "sampler", data_source=images, **offered)
-    sampler = SeededSampler(make_sampler, derived_seed(run.seed, BATCHES))
+    try:
+        sampler = SeededSampler(make_sampler, derived_seed(run.seed, BATCHES))
+    except TypeError as error:  # such as the base class of all samplers
+        raise SettingsError(f"sampler: expected one that has a length: {error}.") from error
     if len(sampler) < run.batch_size:
         raise SettingsError(
             f"batch_size: {run.batch_size} are more images than the {len(sampler)} that the "
@@ -87,6 +90,8 @@ def _check_room_in_classes(run: Run, num_classes: int) -> None:
     m = given.get("m")
     if find(name) is not MPerClassSampler or "batch_size" in given or not isinstance(m, int):
         return
+    if m < 1:
+        raise SettingsError(f"sampler.{name}.m: expected at least 1 but got {m}.")
     if run.batch_size > (most := m * num_classes):
         raise SettingsError(
             f"batch_size: {run.batch_size} are more images than m = {m} of each of the "

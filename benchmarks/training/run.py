@@ -22,7 +22,7 @@ from benchmarks.evaluation.hits import save_hits
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import evaluate
 from benchmarks.results import data_marks, paths, reading, writing
-from benchmarks.settings.schema import Run
+from benchmarks.settings.schema import Run, dump
 from benchmarks.training import checkpoint
 from benchmarks.training.assembly import Parts, Splits
 from benchmarks.training.data_parallel import take_buffers_of_rank_0
@@ -224,6 +224,7 @@ class _Progress:
             for group, items in self._stateful().items()
         }
         return kept | {
+            "settings": dump(self.run),
             "epoch": self.epoch,
             "history": self.history,
             "best_epoch": self.best_epoch,
@@ -240,7 +241,18 @@ class _Progress:
         for group, items in self._stateful().items():
             for name, item in items.items():
                 item.load_state_dict(state[group][name])
+        for optimizer in self.parts.optimizers.values():
+            _try(optimizer)
         if self.hooks is not None:
             self.hooks.records = state["records"]
         for name in ("epoch", "history", "best_epoch", "best_value", "best_modules", "seconds"):
             setattr(self, name, state[name])
+
+
+def _try(optimizer: torch.optim.Optimizer) -> None:
+    """Take a step with a copy: optimisers load states of any shape, and fail in a step."""
+    trial = copy.deepcopy(optimizer)
+    for group in trial.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    trial.step()

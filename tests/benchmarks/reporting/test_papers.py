@@ -547,19 +547,19 @@ class Network(nn.Module):
 
 def test_the_classifier_is_left_out(monkeypatch):
     def get_model(name, weights, **options):
-        assert (weights, options) == ("DEFAULT", {"width": 3})
+        assert (weights, options) == ("DEFAULT", {"drop_rate": 0.1})
         return Network(nn.Linear(3, 7) if name == "good" else nn.Identity())
 
     def create_model(name, pretrained, num_classes, **options):
-        assert (name, pretrained, num_classes, options) == ("good", True, 0, {"width": 3})
+        assert (name, pretrained, num_classes, options) == ("good", True, 0, {"drop_rate": 0.1})
         return Network(nn.Identity())
 
     monkeypatch.setitem(sys.modules, "torchvision.models", SimpleNamespace(get_model=get_model))
     monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
     for trunk in (TorchvisionTrunk, TimmTrunk):
-        assert trunk("good", width=3)(torch.rand(2, 3, 4, 4)).shape == (2, 3)
+        assert trunk("good", drop_rate=0.1)(torch.rand(2, 3, 4, 4)).shape == (2, 3)
     with pytest.raises(ValueError, match="`name` .* layer `fc`.* got 'bad'"):
-        TorchvisionTrunk("bad", width=3)
+        TorchvisionTrunk("bad", drop_rate=0.1)
 
 
 def test_parts_of_a_network_of_timm_stand_still(monkeypatch):

@@ -17,6 +17,7 @@ from benchmarks.errors import SettingsError
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.reporting.report import report
 from benchmarks.results import paths, reading, writing
+from benchmarks.results.changes import check_settings
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run
 from benchmarks.training.assembly import Splits
@@ -135,6 +136,30 @@ def test_a_file_damaged_by_hand_is_named_with_what_to_do(file, content, finished
     with pytest.raises(SettingsError, match=FILES[file]) as caught:
         report(finished)
     assert str(caught.value).startswith(f"{finished / file} is damaged")
+
+
+def test_a_finished_run_without_its_settings_is_named(finished, written):
+    (finished / "plain" / "seed_0" / "settings.yaml").unlink()
+    message = (
+        r"plain/seed_0/settings\.yaml is damaged .*: .*No such file.* Delete the folder .*seed_0"
+    )
+    with pytest.raises(SettingsError, match=message):
+        check_settings(finished, load(written, imports=["few_glyphs"]).variants)
+    with pytest.raises(SettingsError, match=message):
+        report(finished)
+
+
+@pytest.mark.parametrize("splits", [None, "", "{overlaps: []}"])
+def test_permitted_overlaps_are_told_whatever_became_of_the_splits(splits, finished):
+    assert "looked at once" in report(finished)
+    path = finished / "plain" / "seed_0" / "settings.yaml"
+    path.write_text(path.read_text().replace("allow_overlap: false", "allow_overlap: true"))
+    (finished / "splits.yaml").unlink()
+    if splits is not None:
+        (finished / "splits.yaml").write_text(splits or "{train: {classes: 3, images: 9}}")
+    text = report(finished)
+    assert "no figures of unseen classes: their settings permit splits to share classes" in text
+    assert "looked at once" not in text
 
 
 def test_dates_and_lists_among_saved_settings_are_told_as_changes(finished, written):
@@ -271,6 +296,28 @@ def test_a_damaged_checkpoint_is_named_and_once_deleted_the_run_starts_again(
 
 
 @pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"seed": 1}, "it is of plain, seed 0"),
+        ({"variant": "other"}, "it is of plain, seed 0"),
+        ({"batch_size": 8}, "it is of other settings: batch_size: 16 there, 8 now"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(changes, reason, stopped, tmp_path):
+    run, checkpoint = stopped
+    shutil.copy(checkpoint, tmp_path)
+    assert_damaged(replace(run, **changes), tmp_path / checkpoint.name, reason)
+
+
+def test_a_checkpoint_whose_optimizer_does_not_fit_is_damaged(stopped, tmp_path):
+    run, checkpoint = stopped
+    state = files.load(checkpoint)
+    state["optimizers"]["trunk_optimizer"]["state"][0]["exp_avg"] = torch.zeros(3, 3)
+    files.save(state, tmp_path / checkpoint.name)
+    assert_damaged(run, tmp_path / checkpoint.name, "shape")
+
+
+@pytest.mark.parametrize(
     ("state", "reason"),
     [
         ({}, "it has no modules"),
@@ -328,12 +375,6 @@ def test_a_checkpoint_with_a_wrong_part_is_damaged(place, value, reason, stopped
     assert_damaged(run, tmp_path / checkpoint.name, reason)
 
 
-def test_a_checkpoint_of_another_run_is_damaged(stopped, tmp_path):
-    run, checkpoint = stopped
-    path = Path(shutil.copy(checkpoint, tmp_path))
-    assert_damaged(replace(run, seed=1), path, "its seed is expected to be 1 but is 0")
-
-
 def test_a_folder_that_nobody_can_write_to_is_told(written, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=rf"^error: .*{tmp_path / 'file'}"):
@@ -348,3 +389,12 @@ def test_versions_of_a_run_that_goes_on_are_kept(written, tmp_path):
     (tmp_path / "versions.yaml").write_text("- 3\n")
     with pytest.raises(SettingsError, match=r"versions\.yaml is damaged"):
         writing.start(tmp_path, run)
+
+
+@pytest.mark.parametrize("root", ["train", "val"])
+def test_words_that_are_like_the_folder_of_the_data_are_no_paths(root):
+    def settings(split: str) -> dict:
+        return {"data": {"root": split, "train": {"Photos": {"root": split, "split": split}}}}
+
+    train = reading.comparable(settings(root))["data"]["train"]
+    assert train == {"Photos": {"root": "${data.root}", "split": root}}

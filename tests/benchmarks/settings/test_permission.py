@@ -97,9 +97,15 @@ def test_a_file_that_is_extended_needs_the_permission_too(written, stranger):
     assert not (stranger / "imported").exists()
 
 
+@pytest.mark.parametrize("name", ["torch.jit:_script.ScriptModule", "torch.nn:Linear", "a..b"])
+def test_a_dotted_path_has_nothing_but_names_and_dots(name):
+    with pytest.raises(SettingsError, match="expected names with dots between them but got"):
+        check({name: {}}, "loss", imports=["torch", "a"])
+
+
 def test_saved_settings_do_not_hold_the_permission(written, stranger, capsys):
     override = "data.train={stranger.letters: {split: train}}"
-    main(["compare", str(written), "--dry-run", override, "--import", "stranger"])
+    main(["compare", str(written), "--dry-run", override, "epochs=0", "--import", "stranger"])
     shown = capsys.readouterr().out
     assert "stranger.letters" in shown and "import" not in shown
 

@@ -617,7 +617,7 @@ def test_a_regularizer_inside_a_loss_gets_what_the_runner_knows():
     loss = build(
         {
             "ProxyNCALoss": {
-                "num_classes": 7,
+                "collect_stats": False,
                 "embedding_regularizer": {"SynthesisRegularizer": {"augmenter": see}},
             }
         },
@@ -626,7 +626,8 @@ def test_a_regularizer_inside_a_loss_gets_what_the_runner_knows():
         num_steps=30,
         collect_stats=True,
     )
-    assert loss.proxies.shape == (7, 8), "what the settings say goes first"
+    assert loss.proxies.shape == (5, 8)
+    assert not loss.collect_stats, "what the settings say goes first"
     assert isinstance(loss.embedding_regularizer, SynthesisRegularizer)
     augmenter = loss.embedding_regularizer.augmenter
     assert augmenter.fraction.num_steps == 30
@@ -682,3 +683,88 @@ def test_keywords_are_those_of_the_base_classes_too():
 def test_unit_proxies_lie_along_a_dimension_of_a_matrix(dim):
     with pytest.raises(ValueError, match=f"`dim` to be 0 or 1 but got {dim}"):
         build({"UnitProxies": {"dim": dim}})
+
+
+# ------------------------------------------------------- settings that mean something else
+
+
+def test_capitalised_keywords_are_changed_one_by_one():
+    base = {"CosineAnnealingWarmRestarts": {"T_0": 5}}
+    changed = merge(base, {"CosineAnnealingWarmRestarts": {"T_mult": 2}})
+    assert changed == {"CosineAnnealingWarmRestarts": {"T_0": 5, "T_mult": 2}}
+    tree = {"loss": {"SynthesisLoss": {"loss": {"ArcFaceLoss": {}}}}}
+    changed = merge(tree, {"loss": {"SynthesisLoss": {"loss": {"CosFaceLoss": {}}}}})
+    assert changed == {"loss": {"SynthesisLoss": {"loss": {"CosFaceLoss": {}}}}}
+
+
+@pytest.mark.parametrize("text", ["2026_11_21", "010", "yes", "1e3", "2020-01-01", "1:30"])
+def test_texts_of_the_command_line_stay_as_they_are_written(text, written):
+    comparison = load(written(), [f"name={text}", f"data.root={text}", f"results={text}"])
+    assert comparison.folder == Path(text, text)
+    assert comparison.runs[0].data.root == text
+    assert load(written(), ["data.root=null", 'name="a b"']).folder.name == "a b"
+
+
+@pytest.mark.parametrize("reference", ["${seed}", "${...seed}", "${oc.decode:${seed}}"])
+def test_no_setting_depends_on_the_seed(reference, written):
+    path = written(f"loss: {{ProxyNCALoss: {{softmax_scale: '{reference}'}}}}")
+    with pytest.raises(SettingsError, match=r"letters\.yaml: .*: refers to the seed, which no"):
+        load(path, ["variants.own={}"])
+
+
+def test_what_the_runner_knows_is_not_contradicted():
+    for key, known in (("num_classes", 5), ("batch_size", 32)):
+        described = {"MemVir": {key: known + 1, "num_steps": 2, "step_gap": 2}}
+        if key == "num_classes":
+            described = {"ProxyNCALoss": {key: known + 1, "embedding_size": 2}}
+        with pytest.raises(
+            SettingsError, match=rf"{key}: expected {known}, .* but got {known + 1}"
+        ):
+            build(described, "loss", **{key: known})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("seeds: [[1]]", r"seeds: expected a list of integers but got \[\[1\]\]"),
+        ("transforms: ${data}", "Data is not a subclass of Transforms"),
+        ("model: '${oc.create:[1]}'", "list is not a subclass of Model"),
+        (r"model: {trunk: {ConvTrunk: {in_channels: '\${a}'}}}", "ConvTrunk.in_channels: .*'[$]{'"),
+        (r"model: {trunk: {ConvTrunk: {in_channels: '\${'}}}", "ConvTrunk.in_channels: .*'[$]{'"),
+        (f"model: {{trunk: {{ConvTrunk: {{in_channels: 0x{'f' * 5000}}}}}}}", r"below 2\*\*64"),
+    ],
+)
+def test_values_that_nobody_can_use_are_told_with_their_place(changes, message, tmp_path):
+    path = tmp_path / "letters.yaml"
+    key = changes.split(":")[0]
+    kept = {k: v for k, v in yaml.safe_load(SETTINGS).items() if k != key}
+    path.write_text(f"{yaml.safe_dump(kept)}\n{changes}\n")
+    with pytest.raises(SettingsError, match=rf"letters\.yaml: .*{message}"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "content", ["epochs: !!bool maybe", "name: !!timestamp x", "5", f"name: {'[' * 100_000}"]
+)
+def test_yaml_that_nobody_can_read_is_told_with_the_file(content, tmp_path):
+    path = tmp_path / "letters.yaml"
+    path.write_text(content)
+    with pytest.raises(SettingsError, match=rf"^{path}: (no valid|expected) settings"):
+        load(path)
+
+
+def test_settings_of_the_command_line_are_not_nested_without_end(written):
+    for override in (f"loss.{'a.' * 80}b=1", f"loss={{ProxyNCALoss: {{a: {'[' * 80}{']' * 80}}}}}"):
+        with pytest.raises(SettingsError, match="command line: .* more than 40 levels deep"):
+            load(written(), [override])
+
+
+def test_a_message_does_not_list_hundreds_of_names():
+    with pytest.raises(SettingsError, match=r"unknown class 'Zqzqzq': known are .* and \d+ more\."):
+        find("Zqzqzq")
+
+
+@pytest.mark.parametrize("place", ["autocast", "data.allow_overlap", "variants.ps.autocast"])
+def test_numbers_are_no_truth_values(place, written):
+    with pytest.raises(SettingsError, match=rf"line: {place}: expected true or false but got 2"):
+        load(written(), [f"{place}=2"])
