@@ -452,7 +452,7 @@ def test_the_real_trunks_of_timm_have_the_features_that_are_embedded(index):
 )
 def test_a_missing_package_is_told_with_the_extra_that_brings_it(trunk, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    message = f"model.trunk.{trunk}: {package} cannot be used: .* The extra `vision` brings it."
+    message = f"model.trunk.{trunk}: {package} cannot be used beside torch .* pip install "
     with pytest.raises(SettingsError, match=message):
         build({trunk: {"name": "resnet50"}}, "model.trunk")
 
