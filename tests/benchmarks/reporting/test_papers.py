@@ -25,7 +25,7 @@ from benchmarks.results import paths, writing
 from benchmarks.settings.files import read
 from benchmarks.settings.objects import build
 from benchmarks.settings.reading import load
-from benchmarks.settings.schema import Half
+from benchmarks.settings.schema import Half, Run
 from benchmarks.training.assembly import Parts, load_splits
 from benchmarks.training.run import execute
 from benchmarks.training.trainer import Trainer
@@ -613,7 +613,7 @@ def folds(roots, tmp_path_factory) -> list[Path]:
                 metrics = {"precision_at_1": value, "recall_at_1": value, "r_precision": 0.3}
                 row |= metrics | {"mean_average_precision_at_r": 0.25, "seconds": 1.0}
                 run = folder / str(fold) / variant / f"seed_{seed}"
-                run.mkdir(parents=True)
+                writing.start(run, Run(variant, seed))
                 writing.write_table(pd.DataFrame([row]), run / paths.METRICS)
     return [folder / "0", folder / "1"]
 
