@@ -227,9 +227,11 @@ def densely_anchored_sampling(axes: Axes) -> None:
 
 
 def draw(*methods: Callable[[Axes], None]) -> Figure:
-    """Draw methods side by side."""
-    size = 5.5 * len(methods), 4
-    figure, places = pyplot.subplots(1, len(methods), figsize=size, squeeze=False)
+    """Draw methods, two side by side."""
+    columns = min(2, len(methods))
+    rows = len(methods) // columns
+    size = 5.5 * columns, 4 * rows
+    figure, places = pyplot.subplots(rows, columns, figsize=size, squeeze=False)
     for axes, method in zip(places.flat, methods, strict=True):
         method(axes)
         axes.set_aspect("equal")
@@ -238,7 +240,7 @@ def draw(*methods: Callable[[Axes], None]) -> Figure:
 
 
 def main(folder: Path) -> None:
-    """Write a picture of each method, and one of both."""
+    """Write a picture of each method, of the two best known, and of all."""
     pyplot.rcParams["svg.hashsalt"] = "the same file from the same script"
     for file_name, methods in {
         "proxy_synthesis": [proxy_synthesis],
@@ -250,6 +252,13 @@ def main(folder: Path) -> None:
         "mem_vir": [mem_vir],
         "symmetrical_synthesis": [symmetrical_synthesis],
         "methods": [proxy_synthesis, spherical_embedding_expansion],
+        # New classes; embeddings of the classes that there are; those that harden negatives.
+        "family": [
+            *(proxy_synthesis, mem_vir),
+            *(spherical_embedding_expansion, embedding_mixup),
+            *(intraclass_adaptive_augmentation, densely_anchored_sampling),
+            *(embedding_expansion, symmetrical_synthesis),
+        ],
     }.items():
         path = folder / f"{file_name}.svg"
         draw(*methods).savefig(path, bbox_inches="tight", metadata={"Date": None})
