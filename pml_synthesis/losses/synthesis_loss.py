@@ -6,9 +6,9 @@ from typing import Any
 
 from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
-from torch._compile import _disable_dynamo
 
 from .._checks import expect
+from .._graph_breaks import breaks_graph
 from ..augmenters import BaseAugmenter
 from ..pml import BaseMetricLossFunction, ModuleWithRecords
 from .evaluation import evaluation_of
@@ -96,7 +96,7 @@ class SynthesisLoss(BaseMetricLossFunction):
         self.miner = miner
 
     # Numbers are drawn on the host: torch.compile breaks its graph here.
-    @_disable_dynamo
+    @breaks_graph
     def forward(
         self,
         embeddings: Tensor,

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo
 from torch.nn import Module
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from .._checks import expect
+from .._graph_breaks import breaks_graph
 from ..augmenters import BaseAugmenter, RealBatch
 from ..losses.evaluation import evaluation_of
 from ..losses.loss_inputs import LossInputs
@@ -89,7 +89,7 @@ class SynthesisRegularizer(BaseRegularizer):
         return LossCall(loss, RealBatch.of(embeddings, labels, proxies), indices_tuple)
 
     # Numbers are drawn on the host: torch.compile breaks its graph here.
-    @_disable_dynamo
+    @breaks_graph
     def forward(self, x: Tensor) -> Tensor:
         """Return the term, a scalar, for embeddings of shape [B, D] in a call of the loss."""
         call = current_call()

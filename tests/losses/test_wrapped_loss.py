@@ -1,6 +1,8 @@
 """A SynthesisLoss leaves the loss that it wraps as it is, and shows and sets its parts."""
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -70,6 +72,19 @@ def test_a_compiled_loss_breaks_its_graph_and_keeps_its_value(build):
     compiled = torch.compile(loss, backend="eager")
     torch.testing.assert_close(compiled(x, y), twin(x, y), **CLOSE)
     torch.testing.assert_close(compiled(x, y), twin(x, y), **CLOSE)
+
+
+def test_a_call_that_is_not_compiled_does_not_import_the_compiler():
+    code = (
+        "import sys, torch; from pytorch_metric_learning import losses;"
+        "from pml_synthesis import *;"
+        "see = SynthesisRegularizer(SphericalEmbeddingExpansion());"
+        "loss = losses.ProxyNCALoss(3, 9, embedding_regularizer=see, embedding_reg_weight=0.2);"
+        "loss = SynthesisLoss(loss, ProxySynthesis());"
+        "loss(torch.randn(6, 9, requires_grad=True), torch.arange(6) % 3).backward();"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # ---------------------------------------------------------------------- parametrized weights
