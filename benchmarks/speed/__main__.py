@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,17 +19,20 @@ from benchmarks.speed.contenders import (
     PAIR_LOSSES,
     Size,
     batch,
+    build,
     copying_steps,
     estimated,
     expansion_steps,
     full_mem_vir,
     hardened_steps,
+    joined_steps,
     mem_vir_steps,
     proxy_synthesis_step,
     proxy_synthesis_steps,
 )
 from benchmarks.speed.measure import medians, peak_memory
 from pml_synthesis import (
+    BaseAugmenter,
     DenselyAnchoredSampling,
     EmbeddingExpansion,
     EmbeddingMixup,
@@ -74,11 +77,27 @@ def _rows() -> Iterator[Row]:
         times = medians(copying_steps(loss, SMALL))
         yield _row("IAA step, M = 3", loss, SMALL, times, "ours", "plain-big")
         yield _row("IAA step, M = 3", loss, SMALL, times, "ours", "bare")
+    yield from _joined_rows()
     yield _memory_row()
     yield from _drawing_rows()
     for size in (Size(128, 512, 98), Size(128, 512, 11_318)):
         times = medians(expansion_steps("Proxy-Anchor", size, num_expansions=8))
         yield _row("SEE step, K = 8", "Proxy-Anchor", size, times, "ours", "bare on both")
+
+
+def _joined_rows() -> Iterator[Row]:
+    of_classes = (SMALL.classes, SMALL.dim)
+    made: dict[str, tuple[str, Callable[[], BaseAugmenter]]] = {
+        "DAS step, T = 3": ("MultiSimilarity", lambda: DenselyAnchoredSampling(*of_classes)),
+        "Symmetrical Synthesis step": ("MultiSimilarity", SymmetricalSynthesis),
+        "Mixup step": ("norm-softmax", EmbeddingMixup),
+    }
+    for what, (loss, make) in made.items():
+        pairs = loss in PAIR_LOSSES
+        bare = PAIR_LOSSES[loss]() if pairs else build(loss, SMALL.classes, SMALL)
+        times = medians(joined_steps(bare.to(DEVICE), make().to(DEVICE), SMALL))
+        for against in ("plain-big", "bare"):
+            yield _row(what, loss, SMALL, times, "ours", against)
 
 
 def _row(what: str, loss: str, size: Size, times: dict[str, float], ours: str, other: str) -> Row:

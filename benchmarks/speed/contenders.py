@@ -1,5 +1,6 @@
 """What is compared: the bare loss, the loss with as many rows and classes as ours, and ours."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.speed.measure import Step
 from pml_synthesis import (
+    BaseAugmenter,
     EmbeddingExpansion,
     IntraclassAdaptiveAugmentation,
     MemVir,
@@ -140,6 +142,23 @@ PAIR_LOSSES: dict[str, Callable[[], nn.Module]] = {
     "Contrastive": losses.ContrastiveLoss,
     "MultiSimilarity": losses.MultiSimilarityLoss,
 }
+
+
+def joined_steps(loss: nn.Module, augmenter: BaseAugmenter, size: Size) -> dict[str, Step]:
+    """Return the contenders of a step whose synthetic embeddings join the batch, four real ones of
+    a class: the bare loss, the bare loss on a batch of that many embeddings, and ours."""
+    x, _ = batch(size.rows, size, size.classes)
+    y = (torch.arange(size.rows) // 4 % size.classes).to(DEVICE)
+    for _ in range(5):  # What remembers is to be full.
+        made = augmenter(x.detach(), y)
+    more = torch.cat([x.detach(), made.embeddings.detach()]).requires_grad_()
+    more_labels = torch.cat([y, made.labels])
+    ours = SynthesisLoss(copy.deepcopy(loss), augmenter)
+    return {
+        "bare": step(loss, x, y),
+        "plain-big": step(loss, more, more_labels),
+        "ours": step(ours, x, y),
+    }
 
 
 def estimated(size: Size) -> IntraclassAdaptiveAugmentation:
