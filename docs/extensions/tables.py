@@ -326,6 +326,17 @@ def _rows() -> str:
     return table(["", "B, D, C", "ours", "per-row", "faster"], rows)
 
 
+def _method_steps() -> str:
+    steps = _speed().query("what.str.contains(' step') and what != 'PS step'", engine="python")
+    rows = []
+    for (what, loss), of_loss in steps.groupby(["what", "loss"], sort=False):
+        ratios = of_loss.set_index("against")["ratio"]
+        if "plain-big" in ratios:
+            name = what.replace(" step", "")
+            rows.append([name, loss, *(f"{ratios[to]:.2f}" for to in ("plain-big", "bare"))])
+    return table(["", "loss", "against plain-big", "against bare"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "paper": _paper,
     "advice": _advice,
@@ -340,6 +351,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "classes_tuned": partial(_classes, "_tuned"),
     "speed_steps": _steps,
     "speed_losses": _other_losses,
+    "speed_methods": _method_steps,
     "speed_rows": _rows,
     "augmenters": augmenters.overview,
     "methods_of_readme": partial(augmenters.methods, "docs/augmenters/"),
