@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.reporting import plots
+from benchmarks.reporting.names import in_words
 from benchmarks.tuning.ranges import Categorical
 from benchmarks.tuning.results import Found
 from benchmarks.tuning.space import Dimension
@@ -33,7 +34,9 @@ def draw(found: Sequence[Found], noise: float, folder: Path) -> None:
             else:
                 panel.remove()
         row[0].set_ylabel("MAP@R on validation\nclasses [%]", fontsize="small")
-        row[0].set_title(result.study.variant, loc="left", fontsize="small", fontweight="bold")
+        row[0].set_title(
+            in_words(result.study.variant), loc="left", fontsize="small", fontweight="bold"
+        )
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
     plots.save({PICTURE: figure}, folder)
