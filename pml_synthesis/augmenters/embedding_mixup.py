@@ -66,6 +66,7 @@ class EmbeddingMixup(BaseAugmenter):
     """
 
     requires_proxies = False
+    published_weight = 0.4
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ from cases import (
 )
 from pml_synthesis import (
     Compose,
+    EmbeddingMixup,
     ProxySynthesis,
     SphericalEmbeddingExpansion,
     SynthesisLoss,
@@ -525,9 +526,10 @@ def see_loss(augmenter=None, **options):
 BATCH = torch.ones(6, 16) + torch.eye(6, 16), torch.tensor([0, 0, 1, 1, 2, 2])
 
 
-def test_the_weight_that_nobody_gave_is_told():
-    loss = see_loss()
-    with pytest.warns(UserWarning, match="weight 1, PML's default, but 0.2 in its paper"):
+@pytest.mark.parametrize(("augmenter", "weight"), [(None, 0.2), (EmbeddingMixup(seed=0), 0.4)])
+def test_the_weight_that_nobody_gave_is_told(augmenter, weight):
+    loss = see_loss(augmenter)
+    with pytest.warns(UserWarning, match=f"weight 1, PML's default, but {weight} in its paper"):
         loss(*BATCH)
 
 
