@@ -109,6 +109,8 @@ class RealBatch:
 
     def at_least_float32(self) -> RealBatch:
         """Return the batch with half-precision embeddings and proxies in float32."""
+        if torch.finfo(self.dtype).bits >= 32:
+            return self
         proxies = self.proxies
         if proxies is not None:
             proxies = proxies.to(working_dtype(proxies))

@@ -198,10 +198,12 @@ class SyntheticBatch:
         if num_classes is None:
             return
         expect_between("labels", self.labels, 0, num_classes + self.num_new_classes)
-        parent = torch.full_like(self.labels, -1) if self.parent is None else self.parent
-        expect_between("parent", parent, -1, num_classes)
-        if parent.device.type == "cpu":
-            orphans = (self.source < 0) & (self.labels >= num_classes) & (parent < 0)
+        if self.parent is not None:
+            expect_between("parent", self.parent, -1, num_classes)
+        if self.labels.device.type == "cpu":
+            orphans = (self.source < 0) & (self.labels >= num_classes)
+            if self.parent is not None:
+                orphans &= self.parent < 0
             expected = "given for embeddings of new classes without a source"
             expect(not orphans.any(), "parent", expected, self.parent)
 

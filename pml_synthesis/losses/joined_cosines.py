@@ -9,6 +9,7 @@ mixed instead of computed anew.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -264,10 +265,10 @@ class _Mix:
         weight = torch.tensor(mixture.weight, dtype=mixture.units.dtype).item()
         return cls(members, pairs, weight, *vectors)
 
-    @property
-    def ends(self) -> Tensor:
-        """Which of the vectors are mixed, [2, N]."""
-        return self.members[self.pairs]
+    @cached_property
+    def ends(self) -> tuple[Tensor, ...]:
+        """Which of the vectors are mixed: the first and the second ones, [N] each."""
+        return self.members[self.pairs].unbind()
 
     @property
     def shares(self) -> tuple[float, float]:
@@ -311,10 +312,11 @@ class _Mix:
         through_norms = grad.mul_(cosines).sum(dim=1 - dim).neg_() / lengths.mixed_ratios
         through_norms.masked_fill_(lengths.constant[len(lengths.real) :], 0)
         grad_units = torch.zeros_like(self.units)
-        self._add_to_ends(self.pairs, self.mixed * through_norms.unsqueeze(1), 0, grad_units)
+        through_mixed = self.mixed * through_norms.unsqueeze(1)
+        self._add_to_ends(self.pairs.unbind(), through_mixed, 0, grad_units)
         return grad_units
 
-    def _add_to_ends(self, ends: Tensor, grad: Tensor, dim: int, total: Tensor) -> None:
+    def _add_to_ends(self, ends: tuple[Tensor, ...], grad: Tensor, dim: int, total: Tensor) -> None:
         for end, share in zip(ends, self.shares, strict=True):
             total.index_add_(dim, end, grad, alpha=share)
 
@@ -380,12 +382,15 @@ class _MixedCosines(torch.autograd.Function):
         real.div_(lengths)
         grad_row_units.mul_(ratios[in_rows.members])
         grad_rows = (real @ columns.T).index_add_(0, in_rows.members, grad_row_units)
-        varying = rows.masked_fill(of_rows.constant[:num_rows].unsqueeze(1), 0)
-        grad_rows = _project_out(grad_rows, varying).div_(of_rows.real.unsqueeze(1))
+        along_rows = _along(grad_rows, rows).masked_fill_(
+            of_rows.constant[:num_rows].unsqueeze(1), 0
+        )
+        grad_rows.addcmul_(rows, along_rows, value=-1).div_(of_rows.real.unsqueeze(1))
         # In the layout of the weight, whichever it is.
         grad_columns = rows.T @ real if columns.is_contiguous() else (real.T @ rows).T
         grad_columns.addcmul_(columns, along, value=-1)
-        grad_column_units = _project_out(grad_column_units, in_columns.units)
+        along_units = _along(grad_column_units, in_columns.units)
+        grad_column_units.addcmul_(in_columns.units, along_units, value=-1)
         unit_lengths = lengths / of_columns.ratios
         grad_column_units.div_(unit_lengths[in_columns.members].unsqueeze(1))
         grad_columns.index_add_(1, in_columns.members, grad_column_units.T)
@@ -404,6 +409,6 @@ def _cosines_of_vectors(
     return normalize(rows, dim=1) @ normalize(proxies, dim=1, eps=of_columns.shortest).T
 
 
-def _project_out(gradients: Tensor, units: Tensor) -> Tensor:
-    """Take from gradients, row by row, what points along a unit vector."""
-    return gradients.addcmul_(units, (gradients * units).sum(dim=1, keepdim=True), value=-1)
+def _along(gradients: Tensor, units: Tensor) -> Tensor:
+    """Return how long the part of each gradient along its unit vector is, [N, 1]."""
+    return (gradients * units).sum(dim=1, keepdim=True)
