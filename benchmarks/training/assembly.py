@@ -1,7 +1,6 @@
 """From settings to the parts of a run: datasets, models, loss, optimisers, trainer."""
 
 import inspect
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
 from benchmarks.datasets.joining import joined
-from benchmarks.datasets.marks import Mark
+from benchmarks.datasets.splits import Splits
 from benchmarks.errors import SettingsError
 from benchmarks.seeding import MODELS, derived_seed, seed_all
 from benchmarks.settings.objects import build
@@ -29,31 +28,6 @@ from pml_synthesis import BaseAugmenter
 NO_LOSSES_OR_MINERS = (BaseReducer, BaseDistance, BaseRegularizer, BaseAugmenter)
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The images to train on, and those of other classes to choose the epoch by and to test on.
-
-    Test images retrieve those of the gallery, or where there is none each other.
-    """
-
-    train: ImageClasses
-    val: ImageClasses | None
-    test: ImageClasses | None
-    gallery: ImageClasses | None = None
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many classes and images each split has that there is."""
-        return {
-            name: {"classes": len(images.class_names), "images": len(images)}
-            for name, images in vars(self).items()
-            if images is not None
-        }
-
-    def marks(self) -> dict[str, Mark]:
-        """Return what tells the images of each split that there is from others."""
-        return {name: images.mark for name, images in vars(self).items() if images is not None}
-
-
 def load_splits(data: Data) -> Splits:
     """Read the datasets of the settings."""
     splits = Splits(
@@ -64,9 +38,8 @@ def load_splits(data: Data) -> Splits:
     )
     if not data.all_classes:
         return splits
-    there = [images for images in vars(splits).values() if images is not None]
     try:
-        return Splits(joined(there), None, None)
+        return Splits(joined(list(splits.given().values())), None, None)
     except ValueError as error:
         raise SettingsError(f"data: {error}") from error
 

@@ -8,12 +8,12 @@ from pytorch_metric_learning.samplers import MPerClassSampler
 
 from benchmarks import distributed
 from benchmarks.datasets import ImageClasses
+from benchmarks.datasets.batches import SeededSampler
 from benchmarks.datasets.transforms import InTurn, reseeded
 from benchmarks.errors import SettingsError
 from benchmarks.seeding import BATCHES, EPOCHS, TRANSFORMS, derived_seed, seed_all
 from benchmarks.settings.objects import build, find
 from benchmarks.settings.schema import Run
-from benchmarks.training.batches import SeededSampler
 
 
 class Epochs:

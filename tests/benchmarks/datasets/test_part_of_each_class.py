@@ -5,10 +5,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.datasets import CenterCrop, Glyphs, ImageClasses, ImageFiles, PartOfEachClass
+from benchmarks.datasets import (
+    CenterCrop,
+    Glyphs,
+    ImageClasses,
+    ImageFiles,
+    PartOfEachClass,
+    split_checks,
+)
+from benchmarks.datasets.splits import Splits
 from benchmarks.settings.objects import build
-from benchmarks.training import split_checks
-from benchmarks.training.assembly import Splits
 
 
 def numbered(labels: list[int]) -> ImageClasses:

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from benchmarks.datasets import Glyphs, ImageClasses, ImageFiles, InShop
+from benchmarks.datasets.split_checks import check, overlaps
+from benchmarks.datasets.splits import Splits
 from benchmarks.errors import SettingsError
-from benchmarks.training.assembly import Splits
-from benchmarks.training.split_checks import check, overlaps
 from few_glyphs import patterns
 from miniature_sets import write_inshop
 
