@@ -138,7 +138,7 @@ class _Progress:
         self.hooks.save()
         files.save(self.best_modules, self.folder / paths.MODELS)
         save_view(self.parts, self.folder)
-        writing.write_table(table, self.folder / paths.METRICS)
+        files.write_table(table, self.folder / paths.METRICS)
         (self.folder / paths.CHECKPOINT).unlink(missing_ok=True)
 
     def _validate(self) -> None:

@@ -614,7 +614,7 @@ def folds(roots, tmp_path_factory) -> list[Path]:
                 row |= metrics | {"mean_average_precision_at_r": 0.25, "seconds": 1.0}
                 run = folder / str(fold) / variant / f"seed_{seed}"
                 writing.start(run, Run(variant, seed))
-                writing.write_table(pd.DataFrame([row]), run / paths.METRICS)
+                files.write_table(pd.DataFrame([row]), run / paths.METRICS)
     return [folder / "0", folder / "1"]
 
 

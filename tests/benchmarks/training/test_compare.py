@@ -396,7 +396,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     full = tmp_path / "state.pt.unfinished"
     monkeypatch.setattr(files, "_own_name", lambda _: full)
     told = f"{tmp_path}: results cannot be written there: No space left on device. Make room"
-    for write, content in ((files.save, {"a": torch.rand(9999)}), (writing.write_text, "a")):
+    for write, content in ((files.save, {"a": torch.rand(9999)}), (files.write_text, "a")):
         full.symlink_to("/dev/full")
         with pytest.raises(SettingsError, match=told), writing.writable(tmp_path):
             write(content, tmp_path / "state.pt")
