@@ -16,11 +16,11 @@ from benchmarks.datasets.splits import Splits
 from benchmarks.errors import FailedRunsError, SettingsError
 from benchmarks.processes import cores
 from benchmarks.results import changes, data_marks, locks, paths, writing
+from benchmarks.results.examples import save_examples
 from benchmarks.settings.reading import Comparison
 from benchmarks.settings.schema import Run
 from benchmarks.training import first_images
 from benchmarks.training.assembly import Parts, load_splits
-from benchmarks.training.examples import save_examples
 from benchmarks.training.run import execute
 from benchmarks.training.workers import Workers, ignore_captions
 

@@ -17,7 +17,7 @@ from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import RetrievalAccuracy
 from benchmarks.reporting import retrieved
 from benchmarks.results import paths
-from benchmarks.training.examples import choose, save_examples, small_image
+from benchmarks.results.examples import choose, save_examples, small_image
 from benchmarks.training.run import execute
 from few_glyphs import patterns
 from trained_run import patterns_run
