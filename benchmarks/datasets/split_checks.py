@@ -20,7 +20,7 @@ APART = (
 OF_THE_SAME_CLASSES = ("test", "gallery")
 
 
-def check(splits: Splits, allow_overlap: bool) -> None:
+def check_splits(splits: Splits, allow_overlap: bool) -> None:
     """Raise a SettingsError for splits without files, with shared classes, or nothing to retrieve.
 
     Arguments:
