@@ -27,9 +27,7 @@ class InTurn:
 
     def reseeded(self, seed: int) -> "InTurn":
         """Return the same transforms, the random ones reseeded, see RandomTransform."""
-        return InTurn(
-            [reseeded(each, derived_seed(seed, i)) for i, each in enumerate(self.transforms)]
-        )
+        return InTurn([reseeded(each, seed, i) for i, each in enumerate(self.transforms)])
 
     def __call__(self, images: Any) -> Tensor:
         """Transform the images."""
@@ -67,11 +65,11 @@ def batch_at(place: int) -> Iterator[None]:
         _batch.reset(token)
 
 
-def reseeded(transform: Callable[[Any], Tensor], seed: int) -> Callable[[Any], Tensor]:
-    """Return a transform whose own random numbers, if it has any, depend on another seed, too."""
-    return (
-        transform.reseeded(seed) if isinstance(transform, InTurn | RandomTransform) else transform
-    )
+def reseeded(transform: Callable[[Any], Tensor], *key: int) -> Callable[[Any], Tensor]:
+    """Return a transform whose own random numbers, if it has any, depend on a key, too."""
+    if isinstance(transform, InTurn | RandomTransform):
+        return transform.reseeded(derived_seed(*key))
+    return transform
 
 
 PADDINGS = ("lowest", "border", "reflection")

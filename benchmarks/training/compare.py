@@ -16,10 +16,11 @@ from benchmarks.errors import FailedRunsError, SettingsError
 from benchmarks.processes import cores
 from benchmarks.results import changes, data_marks, locks, paths, writing
 from benchmarks.results.examples import save_examples
+from benchmarks.settings.described import load_splits
 from benchmarks.settings.reading import Comparison
 from benchmarks.settings.schema import Run
 from benchmarks.training import first_images
-from benchmarks.training.assembly import Parts, load_splits
+from benchmarks.training.assembly import Parts
 from benchmarks.training.run import execute
 from benchmarks.training.workers import Workers, ignore_captions
 

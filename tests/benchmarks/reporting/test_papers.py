@@ -22,11 +22,12 @@ from benchmarks.datasets import CUB, Cars196, InShop, StanfordOnlineProducts
 from benchmarks.models import LayerNormEmbedder, LinearProxies, TimmTrunk, TorchvisionTrunk
 from benchmarks.reporting.papers import published, table
 from benchmarks.results import paths, writing
+from benchmarks.settings.described import load_splits
 from benchmarks.settings.files import read
 from benchmarks.settings.objects import build
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Half, Run
-from benchmarks.training.assembly import Parts, load_splits
+from benchmarks.training.assembly import Parts
 from benchmarks.training.run import execute
 from benchmarks.training.trainer import Trainer
 from miniature_sets import write_cars, write_cub, write_inshop, write_sop
