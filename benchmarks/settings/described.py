@@ -18,7 +18,7 @@ from benchmarks.datasets.batches import SeededSampler
 from benchmarks.datasets.joining import joined
 from benchmarks.datasets.splits import Splits
 from benchmarks.datasets.transforms import InTurn, reseeded
-from benchmarks.errors import SettingsError
+from benchmarks.errors import SettingsError, expect
 from benchmarks.seeding import BATCHES, derived_seed
 from benchmarks.settings.objects import build, find
 from benchmarks.settings.schema import Data, Run
@@ -190,8 +190,7 @@ def _check_room_in_classes(run: Run, num_classes: int) -> None:
     m = given.get("m")
     if find(name) is not MPerClassSampler or "batch_size" in given or not isinstance(m, int):
         return
-    if m < 1:
-        raise SettingsError(f"sampler.{name}.m: expected at least 1 but got {m}.")
+    expect(m >= 1, f"sampler.{name}.m", "at least 1", m)
     if run.batch_size > (most := m * num_classes):
         raise SettingsError(
             f"batch_size: {run.batch_size} are more images than m = {m} of each of the "

@@ -332,6 +332,7 @@ def test_a_dry_run_says_what_is_searched_and_leaves_nothing(config, tmp_path, ca
             "tune.seeds=[0,0]",
             r"tune.seeds: expected different non-negative integers but got \[0, 0\]",
         ),
+        ("tune.seeds=[[0]]", r"tune.seeds: .* integers but got \[\[0\]\]"),
         ("tune.ranges=null", "tune.ranges"),
         ("data.val=null", "data: one of val and test is needed|data.val: tuning chooses on valid"),
         (
