@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import get_worker_info
 
 from benchmarks.seeding import derived_seed
+from pml_synthesis._checks import expect
 
 
 class InTurn:
@@ -171,14 +172,9 @@ class RandomAffine(RandomTransform):
         padding: str = "lowest",
     ) -> None:
         for name, value in (("degrees", degrees), ("shift", shift)):
-            if not value >= 0:
-                raise ValueError(f"Expected argument `{name}` to be at least 0 but got {value}.")
-        if not 0 <= scale < 1:
-            raise ValueError(f"Expected argument `scale` to be in [0, 1) but got {scale}.")
-        if padding not in PADDINGS:
-            raise ValueError(
-                f"Expected argument `padding` to be one of {PADDINGS} but got {padding!r}."
-            )
+            expect(value >= 0, name, "at least 0", value)
+        expect(0 <= scale < 1, "scale", "in [0, 1)", scale)
+        expect(padding in PADDINGS, "padding", f"one of {PADDINGS}", padding)
         super().__init__(seed)
         self.degrees = degrees
         self.shift = shift
