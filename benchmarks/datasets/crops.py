@@ -7,10 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.datasets.checks import check_positive
 from benchmarks.datasets.image_files import pixels
 from benchmarks.datasets.transforms import RandomTransform
-from pml_synthesis._checks import expect
+from pml_synthesis._checks import expect, expect_integer
 
 
 class CenterCrop:
@@ -79,7 +78,7 @@ class RandomResizedCrop(RandomTransform):
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
-        check_positive("size", size)
+        expect_integer("size", size)
         for name, (low, high), most in (("scale", scale, 1), ("ratio", ratio, math.inf)):
             two = f"two numbers in (0, {most}], the smaller one first"
             expect(0 < low <= high <= most, name, two, [low, high])

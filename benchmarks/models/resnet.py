@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pml_synthesis._checks import expect
+from pml_synthesis._checks import expect, expect_integer
 
 
 class SmallResNet(nn.Module):
@@ -41,7 +41,7 @@ class SmallResNet(nn.Module):
         positive = bool(widths) and min(widths) >= 1
         expect(positive, "widths", "a list of positive integers", widths)
         for name, value in (("blocks", blocks), ("in_channels", in_channels), ("stride", stride)):
-            expect(value >= 1, name, "a positive integer", value)
+            expect_integer(name, value)
         super().__init__()
         layers: list[nn.Module] = [*_convolution(in_channels, widths[0], stride), nn.ReLU()]
         for inputs, outputs in pairwise((widths[0], *widths)):

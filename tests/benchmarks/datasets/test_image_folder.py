@@ -112,10 +112,10 @@ def test_the_middle_of_a_wide_picture_is_taken_upright(tmp_path):
         ({"validation": 0.5, "test": 0.5}, "leave classes for the split 'train'"),
         ({"split": "all"}, "`split`.*'all'"),
         *(
-            ({"size": size}, f"`size`.*integer, but got {size!r}")
+            ({"size": size}, f"`size`.*integer of at least 1, but got {size!r}")
             for size in (0, 8.0, "8", None, True)
         ),
-        ({"grey": "no"}, "`grey` to be true or false, but got 'no'"),
+        ({"grey": "no"}, "`grey` to be True or False, but got 'no'"),
     ],
 )
 def test_wrong_options_are_told(options, message, root):
