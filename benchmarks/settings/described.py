@@ -48,14 +48,13 @@ def with_transforms(
     images: ImageClasses, described: list[dict[str, Any]], path: str, seed: int
 ) -> ImageClasses:
     """Return images with the transforms of the settings, after those that they have."""
-    transforms = [
+    # As it is, it would draw the same in each epoch, and with each seed.
+    own = [] if images.transform is None else [reseeded(images.transform, seed, len(described))]
+    added = [
         build(item, f"{path}[{i}]", seed=derived_seed(seed, i)) for i, item in enumerate(described)
     ]
-    if images.transform is not None:
-        # Else it would draw the same in each epoch, and with each seed.
-        transforms.insert(0, reseeded(images.transform, seed, len(described)))
     images = copy.copy(images)
-    images.transform = InTurn(transforms) if transforms else None
+    images.transform = InTurn([*own, *added]) if own or added else None
     return images
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from benchmarks.datasets import ImageClasses
 from benchmarks.datasets.loading import BatchesByPlace
-from benchmarks.errors import SettingsError, expect
+from benchmarks.errors import SettingsError
 from benchmarks.training.assembly import Parts
 
 
@@ -39,9 +39,10 @@ def _check(parts: Parts, images: ImageClasses, source: str) -> None:
     if not isinstance(outputs, Tensor) or outputs.dim() != 2:
         raise SettingsError(f"{last}: expected embeddings [B, D] but got {_shape(outputs)}.")
     size = parts.run.embedding_size
-    if name == "embedder":
-        width = outputs.shape[1]
-        expect(width == size, "embedding_size", f"{width}, as {last} gives,", size)
+    if name == "embedder" and outputs.shape[1] != size:
+        raise SettingsError(
+            f"embedding_size: expected {outputs.shape[1]}, as {last} gives, but got {size}."
+        )
 
 
 def _evaluated(model: nn.Module, inputs: Tensor) -> Tensor:
