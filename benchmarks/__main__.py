@@ -17,6 +17,8 @@ from typing import Any
 import yaml
 
 from benchmarks import distributed
+from benchmarks.datasets.split_checks import overlaps
+from benchmarks.datasets.splits import Splits
 from benchmarks.errors import FailedRunsError, SettingsError
 from benchmarks.reporting.conclusion import conclusion
 from benchmarks.reporting.papers import against_paper
@@ -29,9 +31,7 @@ from benchmarks.trained.embedding import embed
 from benchmarks.trained.embedding import summary as summary_of_failures
 from benchmarks.trained.exporting import export
 from benchmarks.trained.loading import load_model
-from benchmarks.training.assembly import Splits
 from benchmarks.training.compare import check, checked_splits, compare, read_data
-from benchmarks.training.split_checks import overlaps
 
 NOT_GIVEN = "<not given>"  # the data.root that --dry-run shows
 

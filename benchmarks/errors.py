@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 MOST = 30  # names that a message shows
 
@@ -16,6 +17,19 @@ class KilledRunError(RuntimeError):
 
 class FailedRunsError(RuntimeError):
     """Some runs of a comparison failed; the others are finished, and there is a table of them."""
+
+
+def expect(valid: bool, place: str, expected: str, got: Any) -> None:
+    """Raise a SettingsError that says what a setting should be, and is, unless it is valid.
+
+    Example:
+        >>> expect(False, "glyphs.yaml: epochs", "at least 0", -1)
+        Traceback (most recent call last):
+        ...
+        benchmarks.errors.SettingsError: glyphs.yaml: epochs: expected at least 0 but got -1.
+    """
+    if not valid:
+        raise SettingsError(f"{place}: expected {expected} but got {got!r}.")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

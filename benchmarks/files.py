@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pandas as pd
 import torch
 
 UNFINISHED = ".unfinished"
@@ -61,3 +62,16 @@ def load(path: Path) -> dict[str, Any]:
     """Return what was saved, on the CPU; nothing in the file is executed."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a CSV file."""
+    with atomic_write(path) as unfinished:
+        table.to_csv(unfinished, index=False)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file."""
+    with atomic_write(path) as unfinished:
+        # A message may name a file whose name is no text.
+        unfinished.write_text(text, errors="backslashreplace")

@@ -35,6 +35,17 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def expect_integer(argument: str, got: Any, least: int = 1) -> None:
+    """Raise a ValueError that names the argument, unless it is an integer that is large enough."""
+    valid = is_integer(got) and got >= least
+    expect(valid, argument, f"an integer of at least {least}", got)
+
+
+def expect_flag(argument: str, got: Any) -> None:
+    """Raise a ValueError that names the argument, unless it is True or False."""
+    expect(isinstance(got, bool), argument, "True or False", got)
+
+
 def expect_tensor(argument: str, got: Any) -> None:
     """Raise a ValueError that names the argument, unless it is a tensor."""
     if not isinstance(got, torch.Tensor):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ._checks import expect, is_integer
+from ._checks import expect, expect_integer
 from .augmenters import BaseAugmenter
 from .pml import process_label
 
@@ -66,7 +66,7 @@ class EstimateAfterEpochs:
         hook: Callable[[Any], Any] | None = None,
     ) -> None:
         for name, value in (("every", every), ("start", start)):
-            expect(is_integer(value) and value >= 1, name, "a positive integer", value)
+            expect_integer(name, value)
         expect(hook is None or callable(hook), "hook", "a function of the trainer, or None", hook)
         self.dataset = dataset
         self.every = every

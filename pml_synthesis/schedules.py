@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ._checks import expect, is_integer, is_number
+from ._checks import expect, expect_integer, is_number
 
 Schedule = Callable[[int], float]
 
@@ -40,8 +40,7 @@ class CosineSchedule:
     def __post_init__(self) -> None:
         expect(is_number(self.start), "start", "a finite number", self.start)
         expect(is_number(self.end), "end", "a finite number", self.end)
-        valid = is_integer(self.num_steps) and self.num_steps >= 1
-        expect(valid, "num_steps", "a positive integer", self.num_steps)
+        expect_integer("num_steps", self.num_steps)
 
     def __call__(self, step: int) -> float:
         """Return the value at a step, counted from 0."""
@@ -85,8 +84,7 @@ class StepSchedule:
         ascending = fitting and list(self.starts) == sorted(self.starts) and self.starts[0] == 0
         wanted = f"{len(self.values)} ascending numbers, one for each value, the first one 0"
         expect(ascending, "starts", wanted, self.starts)
-        valid = is_integer(self.num_steps) and self.num_steps >= 1
-        expect(valid, "num_steps", "a positive integer", self.num_steps)
+        expect_integer("num_steps", self.num_steps)
 
     def __call__(self, step: int) -> float:
         """Return the value at a step, counted from 0."""

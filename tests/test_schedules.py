@@ -16,7 +16,7 @@ def test_equals_the_formula_and_stays_at_its_end():
 
 @pytest.mark.parametrize("num_steps", [0, -3, 2.5, True])
 def test_wrong_num_steps(num_steps):
-    with pytest.raises(ValueError, match="`num_steps` to be a positive integer, but got"):
+    with pytest.raises(ValueError, match="`num_steps` to be an integer of at least 1, but got"):
         CosineSchedule(0.0, 1.0, num_steps)
 
 
@@ -47,7 +47,7 @@ def test_values_change_at_their_parts_of_the_training(num_steps):
         ("starts", [0.0, "a"], "2 ascending numbers"),
         ("starts", [0.1, 0.2], "2 ascending numbers, one for each value, the first one 0"),
         ("starts", [0.0, -0.2], "2 ascending numbers"),
-        ("num_steps", 0, "a positive integer"),
+        ("num_steps", 0, "an integer of at least 1"),
     ],
 )
 def test_wrong_parts(name, value, expected):

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.results import paths
+from benchmarks.settings.described import load_splits
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run
-from benchmarks.training.assembly import load_splits
 from benchmarks.training.run import execute
 
 SETTINGS = """

@@ -1,9 +1,10 @@
 """Arguments that many datasets have, checked where they are given."""
 
 import os
-from numbers import Integral
 from pathlib import Path
 from typing import Any
+
+from pml_synthesis._checks import expect
 
 
 def checked_root(root: Any) -> Path:
@@ -12,21 +13,6 @@ def checked_root(root: Any) -> Path:
     Raises:
         ValueError: if it is no path, such as a name that YAML takes for a number.
     """
-    if not isinstance(root, str | os.PathLike) or not os.fspath(root):
-        raise ValueError(
-            "Expected argument `root` to be the path of a folder, in quotes if it is a number, but "
-            f"got {root!r}."
-        )
+    is_path = isinstance(root, str | os.PathLike) and bool(os.fspath(root))
+    expect(is_path, "root", "the path of a folder, in quotes if it is a number", root)
     return Path(root).expanduser()
-
-
-def check_positive(name: str, value: Any) -> None:
-    """Raise a ValueError unless an argument is a positive integer."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"Expected argument `{name}` to be a positive integer but got {value!r}.")
-
-
-def check_flag(name: str, value: Any) -> None:
-    """Raise a ValueError unless an argument is true or false: "no" would count as true."""
-    if not isinstance(value, bool):
-        raise ValueError(f"Expected argument `{name}` to be true or false but got {value!r}.")

@@ -6,6 +6,7 @@ from unicodedata import normalize
 import numpy as np
 
 from benchmarks.errors import nearest
+from pml_synthesis._checks import expect
 
 Classes = float | Sequence[str]
 
@@ -73,11 +74,8 @@ def _names(argument: str, classes: Classes, names: Sequence[str]) -> float | set
     """Return a fraction as it is, and names as those of the classes are written."""
     if isinstance(classes, int | float):
         return classes
-    if isinstance(classes, str) or not isinstance(classes, Iterable):
-        raise ValueError(
-            f"Expected argument `{argument}` to be a fraction or a list of classes but got "
-            f"{classes!r}."
-        )
+    are_several = isinstance(classes, Iterable) and not isinstance(classes, str)
+    expect(are_several, argument, "a fraction or a list of classes", classes)
     known, named = set(names), set()
     for given in classes:
         # A folder may be called 1, and accents are written in several ways.
@@ -93,8 +91,5 @@ def _names(argument: str, classes: Classes, names: Sequence[str]) -> float | set
 
 
 def _count(argument: str, fraction: float, classes: int) -> int:
-    if not 0 <= fraction < 1:
-        raise ValueError(
-            f"Expected argument `{argument}` to be a fraction in [0, 1) but got {fraction}."
-        )
+    expect(0 <= fraction < 1, argument, "a fraction in [0, 1)", fraction)
     return max(round(fraction * classes), 1 if fraction else 0)

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.datasets.checks import check_positive
 from benchmarks.datasets.image_files import pixels
 from benchmarks.datasets.transforms import RandomTransform
+from pml_synthesis._checks import expect, expect_integer
 
 
 class CenterCrop:
@@ -30,10 +30,7 @@ class CenterCrop:
     """
 
     def __init__(self, size: int = 224, resize: int = 256) -> None:
-        if not 1 <= size <= resize:
-            raise ValueError(
-                f"Expected argument `size` to be in 1 .. `resize` ({resize}) but got {size}."
-            )
+        expect(1 <= size <= resize, "size", f"in 1 .. `resize` ({resize})", size)
         self.size = size
         self.resize = resize
 
@@ -81,13 +78,10 @@ class RandomResizedCrop(RandomTransform):
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
-        check_positive("size", size)
+        expect_integer("size", size)
         for name, (low, high), most in (("scale", scale, 1), ("ratio", ratio, math.inf)):
-            if not 0 < low <= high <= most:
-                raise ValueError(
-                    f"Expected argument `{name}` to be two numbers in (0, {most}], the smaller "
-                    f"one first, but got {[low, high]}."
-                )
+            two = f"two numbers in (0, {most}], the smaller one first"
+            expect(0 < low <= high <= most, name, two, [low, high])
         self.size = size
         self.scale = tuple(scale)
         self.ratio = tuple(ratio)

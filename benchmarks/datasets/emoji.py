@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.datasets.checks import check_positive, checked_root
+from benchmarks.datasets.checks import checked_root
 from benchmarks.datasets.class_splits import split_classes
 from benchmarks.datasets.file_tree import FileTree, find_tree
 from benchmarks.datasets.image_classes import ImageClasses, check_split
 from benchmarks.datasets.squares import Squares
+from pml_synthesis._checks import expect_integer
 
 VENDORS = ("twemoji", "openmoji", "noto", "fluentui")
 # The Unicode groups and how many clean classes each has; flags are left out, for Fluent has hardly
@@ -76,7 +77,7 @@ class Emoji(ImageClasses):
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         check_split(split)
-        check_positive("size", size)
+        expect_integer("size", size)
         groups = split_classes(list(GROUPS), split, validation, test, seed=0)
         classes, images = _read(str(checked_root(root)), size)
         _check_counts(classes, root, partial)

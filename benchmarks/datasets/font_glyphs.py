@@ -9,12 +9,13 @@ from matplotlib.ft2font import FT2Font
 from torch import Tensor
 
 from benchmarks.datasets.cache import cached
-from benchmarks.datasets.checks import check_positive, checked_root
+from benchmarks.datasets.checks import checked_root
 from benchmarks.datasets.class_splits import split_classes
 from benchmarks.datasets.file_tree import FileTree
 from benchmarks.datasets.glyphs import SIZE, distort, draw_outlines, spread_evenly
 from benchmarks.datasets.image_classes import ImageClasses, check_split
 from benchmarks.datasets.squares import Inverted, Squares
+from pml_synthesis._checks import expect_integer
 
 SUFFIXES = (".ttf", ".otf")
 CHINESE = range(0x4E00, 0xA000)  # the block "CJK Unified Ideographs"
@@ -71,7 +72,7 @@ class FontGlyphs(ImageClasses):
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         check_split(split)
-        check_positive("draws", draws)
+        expect_integer("draws", draws)
         fonts, stamp = _find_fonts(checked_root(root))
         every = _shared_characters(fonts, characters)
         chosen = split_classes(every, split, _listed(validation), _listed(test), seed=0)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from benchmarks.datasets.image_classes import ImageClasses, check_split
 from benchmarks.datasets.squares import Inverted, Squares
+from pml_synthesis._checks import expect
 
 # Letters that all twelve fonts share and that have no decomposition; of lookalikes and of upper
 # and lower case that differ in size alone, the first is kept.
@@ -91,12 +92,8 @@ class Glyphs(ImageClasses):
 
 
 def _letters(split: str, test_scripts: Sequence[str]) -> str:
-    unknown = set(test_scripts) - set(LETTERS)
-    if unknown or len(set(test_scripts)) == len(LETTERS):
-        raise ValueError(
-            f"Expected argument `test_scripts` to be some of {', '.join(LETTERS)}, not all, "
-            f"but got {list(test_scripts)}."
-        )
+    some = f"some of {', '.join(LETTERS)}, not all"
+    expect(set(test_scripts) < set(LETTERS), "test_scripts", some, list(test_scripts))
     known = "".join(LETTERS[script] for script in LETTERS if script not in test_scripts)
     held_out = known[4::5]
     return {
@@ -111,11 +108,8 @@ def spread_evenly(letters: str, number: int | None) -> str:
     """Return so many of the letters, evenly spread over them; all for None."""
     if number is None:
         return letters
-    if not 1 <= number <= len(letters):
-        raise ValueError(
-            f"Expected argument `num_classes` to be from 1 to {len(letters)}, the letters of the "
-            f"split, but got {number}."
-        )
+    most = f"from 1 to {len(letters)}, the letters of the split"
+    expect(1 <= number <= len(letters), "num_classes", most, number)
     return "".join(letters[rank * len(letters) // number] for rank in range(number))
 
 

@@ -12,11 +12,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from benchmarks.datasets.cache import cached
-from benchmarks.datasets.checks import check_positive, checked_root
+from benchmarks.datasets.checks import checked_root
 from benchmarks.datasets.class_splits import split_classes
 from benchmarks.datasets.file_tree import FileTree, find_tree
 from benchmarks.datasets.image_classes import ImageClasses, check_split
 from benchmarks.datasets.squares import Squares
+from pml_synthesis._checks import expect_integer
 
 PARTS = ("train", "val", "test")  # the repository's own split, of images
 IMAGES, CLASSES = 5421, 81
@@ -77,7 +78,7 @@ class GroceryStore(ImageClasses):
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         check_split(split)
-        check_positive("size", size)
+        expect_integer("size", size)
         files, images = _read(str(checked_root(root)), size)
         coarse = list(dict.fromkeys(name.split("/")[0] for name in files))
         kept = split_classes(coarse, split, validation, test, seed=0)

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from benchmarks.datasets.image_files import ImageFiles
 from benchmarks.datasets.marks import Mark, mark
+from pml_synthesis._checks import expect
 
 SPLITS = ("train", "val", "trainval", "test")
 
@@ -44,21 +45,14 @@ class ImageClasses(Dataset[tuple[Tensor, int]]):
         class_names: Sequence[str],
         transform: Callable[[Any], Tensor] | None = None,
     ) -> None:
-        if isinstance(images, Tensor) and not (images.dim() == 4 and images.is_floating_point()):
-            raise ValueError(
-                "Expected argument `images` to be a float tensor [N, C, H, W] "
-                f"but got {images.dtype} {list(images.shape)}."
-            )
-        if labels.shape != (len(images),):
-            raise ValueError(
-                f"Expected argument `labels` to have the shape [{len(images)}], one label for "
-                f"each image, but got {list(labels.shape)}."
-            )
-        if labels.unique().tolist() != list(range(len(class_names))):
-            raise ValueError(
-                f"Expected argument `labels` to use each of 0 .. {len(class_names) - 1}, one for "
-                f"each of `class_names`, but got {labels.unique().tolist()}."
-            )
+        if isinstance(images, Tensor):
+            expect(images.dim() == 4, "images", "of shape [N, C, H, W]", tuple(images.shape))
+            expect(images.is_floating_point(), "images", "floating point", images.dtype)
+        form = f"of shape [{len(images)}], one label for each image"
+        expect(labels.shape == (len(images),), "labels", form, tuple(labels.shape))
+        found, known = labels.unique().tolist(), list(range(len(class_names)))
+        form = f"all of 0 .. {len(class_names) - 1}, one for each of `class_names`"
+        expect(found == known, "labels", form, found)
         self.images = images
         self.labels = labels
         self.class_names = tuple(class_names)
@@ -104,5 +98,4 @@ class ImageClasses(Dataset[tuple[Tensor, int]]):
 
 def check_split(split: str) -> None:
     """Raise a ValueError unless `split` is one of SPLITS."""
-    if split not in SPLITS:
-        raise ValueError(f"Expected argument `split` to be one of {SPLITS} but got {split!r}.")
+    expect(split in SPLITS, "split", f"one of {SPLITS}", split)

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.datasets.checks import check_flag, check_positive, checked_root
+from benchmarks.datasets.checks import checked_root
 from benchmarks.datasets.class_folders import MOST_NAMES, images_of_classes
 from benchmarks.datasets.class_splits import Classes, split_classes
 from benchmarks.datasets.image_classes import ImageClasses, check_split
 from benchmarks.datasets.image_files import read_picture
 from benchmarks.datasets.squares import Squares
+from pml_synthesis._checks import expect_flag, expect_integer
 
 
 class ImageFolder(ImageClasses):
@@ -59,8 +60,8 @@ class ImageFolder(ImageClasses):
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         check_split(split)
-        check_positive("size", size)
-        check_flag("grey", grey)
+        expect_integer("size", size)
+        expect_flag("grey", grey)
         files = images_of_classes(checked_root(root))
         names = split_classes(list(files), split, validation, test, seed)
         images = _read_all([file for name in names for file in files[name]], size, grey)

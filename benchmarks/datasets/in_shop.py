@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.datasets.standard_set import Size, StandardSet
+from pml_synthesis._checks import expect
 
 LIST = "list_eval_partition.txt"
 
@@ -34,8 +35,7 @@ class InShop(StandardSet):
     @staticmethod
     def listed(root: Path, part: str, download: bool) -> Mapping[str, list[Path]]:
         """Return the files of each garment."""
-        if download:
-            raise ValueError("Expected argument `download` to be False but got True.")
+        expect(not download, "download", "False", download)
         lists = [folder / LIST for folder in (root, root / "Eval") if (folder / LIST).exists()]
         if not lists:
             raise FileNotFoundError(f"{LIST} is missing.")

@@ -17,6 +17,7 @@ from benchmarks.datasets.file_tree import FileTree
 from benchmarks.datasets.image_classes import ImageClasses, check_split
 from benchmarks.datasets.squares import Inverted, Squares
 from benchmarks.datasets.transforms import Normalize
+from pml_synthesis._checks import expect
 
 # The parts that train and test each subset, and the number of characters in each part.
 SUBSETS = {
@@ -84,12 +85,8 @@ class Omniglot(ImageClasses):
             "test": (test, test.alphabets - alphabets),
         }[split]
         characters = [name for name in sorted(part.drawings) if _alphabet(name) in keep]
-        if not characters:
-            raise ValueError(
-                f"Expected argument `validation` to leave characters for the split {split!r}, so "
-                f"to be some of the training alphabets {sorted(alphabets)}, but got "
-                f"{list(validation)}."
-            )
+        some = f"some of {sorted(alphabets)}, to leave characters for the split {split!r}"
+        expect(bool(characters), "validation", some, list(validation))
         labels = torch.arange(len(characters)).repeat_interleave(DRAWINGS)
         super().__init__((part.ink(characters) - 0.08) / 0.25, labels, characters, transform)
 
@@ -158,20 +155,14 @@ def _alphabet(character: str) -> str:
 
 
 def _find_parts(root: Path, subset: str | None) -> tuple[str, str]:
-    if subset is not None and subset not in SUBSETS:
-        raise ValueError(
-            f"Expected argument `subset` to be one of {tuple(SUBSETS)} but got {subset!r}."
-        )
+    expect(subset in (None, *SUBSETS), "subset", f"one of {tuple(SUBSETS)}", subset)
     wanted = SUBSETS if subset is None else {subset: SUBSETS[subset]}
     missing = {
         name: [part for part in parts if not _is_there(root, part)]
         for name, parts in wanted.items()
     }
     found = [name for name in wanted if not missing[name]]
-    if len(found) > 1:
-        raise ValueError(
-            f"Expected argument `subset` to be one of {found}, for {root} holds both, but got None."
-        )
+    expect(len(found) < 2, "subset", f"one of {found}, for {root} holds both", None)
     if not found:
         lists = "; or ".join(f"{', '.join(parts)} ({name})" for name, parts in missing.items())
         raise FileNotFoundError(
@@ -186,8 +177,5 @@ def _is_there(root: Path, part: str) -> bool:
 
 
 def _check_validation(validation: Sequence[str], alphabets: set[str]) -> None:
-    if not alphabets.issuperset(validation):
-        raise ValueError(
-            "Expected argument `validation` to be a list of training alphabets, out of "
-            f"{sorted(alphabets)}, but got {validation!r}."
-        )
+    known = f"a list of training alphabets, out of {sorted(alphabets)}"
+    expect(alphabets.issuperset(validation), "validation", known, validation)

@@ -4,6 +4,7 @@ import torch
 
 from benchmarks.datasets.image_classes import ImageClasses
 from benchmarks.datasets.image_files import ImageFiles
+from pml_synthesis._checks import expect
 
 
 class PartOfEachClass(ImageClasses):
@@ -26,11 +27,8 @@ class PartOfEachClass(ImageClasses):
     """
 
     def __init__(self, whole: ImageClasses, start: int = 0, stop: int | None = None) -> None:
-        if start < 0 or (stop is not None and stop <= start):
-            raise ValueError(
-                "Expected arguments `start` and `stop` to be places in a class, 0 <= start < stop, "
-                f"but got {start} and {stop}."
-            )
+        expect(start >= 0, "start", "at least 0", start)
+        expect(stop is None or stop > start, "stop", f"above `start` ({start})", stop)
         rows = _rows(whole.labels, start, stop)
         left = set(whole.labels[rows].tolist())
         for label, name in enumerate(whole.class_names):

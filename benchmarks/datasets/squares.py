@@ -6,8 +6,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from benchmarks.datasets.checks import check_flag, check_positive
 from benchmarks.datasets.image_files import pixels
+from pml_synthesis._checks import expect_flag, expect_integer
 
 
 class Squares:
@@ -28,8 +28,8 @@ class Squares:
     """
 
     def __init__(self, size: int, grey: bool = False) -> None:
-        check_positive("size", size)
-        check_flag("grey", grey)
+        expect_integer("size", size)
+        expect_flag("grey", grey)
         self.size = size
         self.grey = grey
 

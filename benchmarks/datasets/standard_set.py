@@ -10,6 +10,7 @@ from torch import Tensor
 from benchmarks.datasets.checks import checked_root
 from benchmarks.datasets.image_classes import ImageClasses
 from benchmarks.datasets.image_files import ImageFiles
+from pml_synthesis._checks import expect
 
 
 class Size(NamedTuple):
@@ -59,8 +60,7 @@ class StandardSet(ImageClasses):
         transform: Callable[[Any], Tensor] | None = None,
     ) -> None:
         splits = ("train", "val", "trainval", *(part for part in self.sizes if part != "train"))
-        if split not in splits:
-            raise ValueError(f"Expected argument `split` to be one of {splits} but got {split!r}.")
+        expect(split in splits, "split", f"one of {splits}", split)
         part = split if split in self.sizes else "train"
         parts = self.together if part in self.together else (part,)
         folder = checked_root(root)
@@ -114,16 +114,14 @@ class StandardSet(ImageClasses):
 
 
 def _chosen(names: list[str], split: str, validation: float, fold: int) -> list[str]:
-    if validation < 0:
-        raise ValueError(f"Expected argument `validation` to be at least 0 but got {validation}.")
+    expect(validation >= 0, "validation", "at least 0", validation)
     width = validation * len(names) if validation < 1 else validation
     start, end = round(fold * width), round((fold + 1) * width)
-    if fold < 0 or end > len(names):
-        raise ValueError(
-            f"Expected argument `fold` to be at least 0, and so many times `validation` "
-            f"({validation}) and once more to be among the {len(names)} training classes, but "
-            f"got {fold}."
-        )
+    within = (
+        f"at least 0, and so many times `validation` ({validation}) and once more among the "
+        f"{len(names)} training classes"
+    )
+    expect(fold >= 0 and end <= len(names), "fold", within, fold)
     held_out = names[start:end]
     chosen = {
         "train": [name for name in names if name not in set(held_out)],

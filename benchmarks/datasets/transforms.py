@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import get_worker_info
 
 from benchmarks.seeding import derived_seed
+from pml_synthesis._checks import expect
 
 
 class InTurn:
@@ -27,9 +28,7 @@ class InTurn:
 
     def reseeded(self, seed: int) -> "InTurn":
         """Return the same transforms, the random ones reseeded, see RandomTransform."""
-        return InTurn(
-            [reseeded(each, derived_seed(seed, i)) for i, each in enumerate(self.transforms)]
-        )
+        return InTurn([reseeded(each, seed, i) for i, each in enumerate(self.transforms)])
 
     def __call__(self, images: Any) -> Tensor:
         """Transform the images."""
@@ -67,11 +66,11 @@ def batch_at(place: int) -> Iterator[None]:
         _batch.reset(token)
 
 
-def reseeded(transform: Callable[[Any], Tensor], seed: int) -> Callable[[Any], Tensor]:
-    """Return a transform whose own random numbers, if it has any, depend on another seed, too."""
-    return (
-        transform.reseeded(seed) if isinstance(transform, InTurn | RandomTransform) else transform
-    )
+def reseeded(transform: Callable[[Any], Tensor], *key: int) -> Callable[[Any], Tensor]:
+    """Return a transform whose own random numbers, if it has any, depend on a key, too."""
+    if isinstance(transform, InTurn | RandomTransform):
+        return transform.reseeded(derived_seed(*key))
+    return transform
 
 
 PADDINGS = ("lowest", "border", "reflection")
@@ -173,14 +172,9 @@ class RandomAffine(RandomTransform):
         padding: str = "lowest",
     ) -> None:
         for name, value in (("degrees", degrees), ("shift", shift)):
-            if not value >= 0:
-                raise ValueError(f"Expected argument `{name}` to be at least 0 but got {value}.")
-        if not 0 <= scale < 1:
-            raise ValueError(f"Expected argument `scale` to be in [0, 1) but got {scale}.")
-        if padding not in PADDINGS:
-            raise ValueError(
-                f"Expected argument `padding` to be one of {PADDINGS} but got {padding!r}."
-            )
+            expect(value >= 0, name, "at least 0", value)
+        expect(0 <= scale < 1, "scale", "in [0, 1)", scale)
+        expect(padding in PADDINGS, "padding", f"one of {PADDINGS}", padding)
         super().__init__(seed)
         self.degrees = degrees
         self.shift = shift

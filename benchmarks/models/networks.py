@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from pml_synthesis._checks import expect
+
 
 class ConvTrunk(nn.Module):
     """Convolutional features of small images: [B, in_channels, H, W] -> [B, widths[-1]].
@@ -27,10 +29,8 @@ class ConvTrunk(nn.Module):
     """
 
     def __init__(self, widths: Sequence[int] = (32, 32, 64, 64), in_channels: int = 1) -> None:
-        if not widths or min(widths) < 1:
-            raise ValueError(
-                f"Expected argument `widths` to be a list of positive integers but got {widths}."
-            )
+        positive = bool(widths) and min(widths) >= 1
+        expect(positive, "widths", "a list of positive integers", widths)
         super().__init__()
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise((in_channels, *widths)):

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from pml_synthesis._checks import expect
+
 
 class UnitProxies:
     """Random directions of length 1: a `weight_init_func` for PML's proxy losses.
@@ -56,6 +58,5 @@ class LinearProxies:
 
 
 def _checked(dim: int) -> int:
-    if dim not in (0, 1):
-        raise ValueError(f"Expected argument `dim` to be 0 or 1 but got {dim!r}.")
+    expect(dim in (0, 1), "dim", "0 or 1", dim)
     return dim

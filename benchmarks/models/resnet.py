@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pml_synthesis._checks import expect, expect_integer
+
 
 class SmallResNet(nn.Module):
     """Residual features of small images: [B, in_channels, H, W] -> [B, widths[-1]].
@@ -36,15 +38,10 @@ class SmallResNet(nn.Module):
         in_channels: int = 3,
         stride: int = 1,
     ) -> None:
-        if not widths or min(widths) < 1:
-            raise ValueError(
-                f"Expected argument `widths` to be a list of positive integers but got {widths}."
-            )
+        positive = bool(widths) and min(widths) >= 1
+        expect(positive, "widths", "a list of positive integers", widths)
         for name, value in (("blocks", blocks), ("in_channels", in_channels), ("stride", stride)):
-            if value < 1:
-                raise ValueError(
-                    f"Expected argument `{name}` to be a positive integer but got {value}."
-                )
+            expect_integer(name, value)
         super().__init__()
         layers: list[nn.Module] = [*_convolution(in_channels, widths[0], stride), nn.ReLU()]
         for inputs, outputs in pairwise((widths[0], *widths)):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks import files
 from benchmarks.errors import SettingsError, nearest
 from benchmarks.reporting.names import title
 from benchmarks.reporting.report import (
@@ -15,7 +16,6 @@ from benchmarks.reporting.report import (
     with_intervals,
 )
 from benchmarks.reporting.summary import describe_protocol
-from benchmarks.results import writing
 
 AGAINST_PAPER = "against_paper.md"
 
@@ -86,7 +86,7 @@ def against_paper(folders: Sequence[Path], settings: str) -> str:
         ]
     )
     for folder in folders:
-        writing.write_text(text, folder / AGAINST_PAPER)
+        files.write_text(text, folder / AGAINST_PAPER)
     return text
 
 

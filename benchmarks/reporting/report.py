@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from benchmarks import files
 from benchmarks.errors import SettingsError
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.reporting import pictures, plots, retrieved
 from benchmarks.reporting.names import in_words, title
 from benchmarks.reporting.summary import final_rows, note, over_folds, summarize
-from benchmarks.results import reading, writing
+from benchmarks.results import reading
 from benchmarks.settings.merging import is_object
 
 ON_PAGES = [MAIN_METRIC, "precision_at_1", "r_precision"]
@@ -38,14 +39,14 @@ def report(folder: Path) -> str:
     history = reading.read_metrics(folder)
     runs = final_rows(history)
     summary = summarize(runs, reading.read_comparison(folder))
-    writing.write_table(runs, folder / "results.csv")
-    writing.write_table(summary, folder / "summary.csv")
+    files.write_table(runs, folder / "results.csv")
+    files.write_table(summary, folder / "summary.csv")
     curves = plots.draw(history, summary, folder)
     views = pictures.draw(runs, reading.read_comparison(folder), folder)
     examples = retrieved.draw(summary["variant"], folder)
     explained = note(summary, history, reading.read_overlaps(folder)) + _failures(folder)
     page = _page(folder, summary, explained, curves, examples, views)
-    writing.write_text(page, folder / "summary.md")
+    files.write_text(page, folder / "summary.md")
     screen = figures(summary, [MAIN_METRIC, "precision_at_1"], with_seconds=True)
     return f"{screen.to_string(index=False)}\n\n{explained}"
 

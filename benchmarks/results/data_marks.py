@@ -5,9 +5,10 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks import files
 from benchmarks.datasets.marks import Mark
 from benchmarks.errors import SettingsError
-from benchmarks.results import reading, writing
+from benchmarks.results import reading
 from benchmarks.results.changes import listed
 from benchmarks.results.paths import CHECKPOINT, DATA, is_finished
 
@@ -49,7 +50,7 @@ def check_run(folder: Path, marks: Marks) -> None:
 
 def write(folder: Path, marks: Marks) -> None:
     """Write down what data a run is made with."""
-    writing.write_text(yaml.safe_dump(dict(marks), sort_keys=False), folder / DATA)
+    files.write_text(yaml.safe_dump(dict(marks), sort_keys=False), folder / DATA)
 
 
 def changes_since(folder: Path, marks: Marks) -> list[str]:

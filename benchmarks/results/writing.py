@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from traceback import format_exception
 
-import pandas as pd
 import yaml
 
 from benchmarks.errors import SettingsError
-from benchmarks.files import atomic_write, remove_unfinished
+from benchmarks.files import remove_unfinished, write_text
 from benchmarks.results.paths import COMPARISON, FAILURE, SETTINGS, SPLITS, VERSIONS
 from benchmarks.results.provenance import provenance
 from benchmarks.results.reading import OVERLAPS, Counts, read_run_versions
@@ -88,16 +87,3 @@ def reason(error: BaseException) -> str:
         return " ".join(told.strip().splitlines()[-1].split())
     name = "" if isinstance(error, SettingsError) else f"{type(error).__name__}: "
     return name + " ".join(told.split())
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV file."""
-    with atomic_write(path) as unfinished:
-        table.to_csv(unfinished, index=False)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a text file."""
-    with atomic_write(path) as unfinished:
-        # A message may name a file whose name is no text.
-        unfinished.write_text(text, errors="backslashreplace")

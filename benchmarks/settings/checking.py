@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Sampler
 
 from benchmarks.datasets import ImageClasses
-from benchmarks.errors import SettingsError, nearest
+from benchmarks.errors import SettingsError, expect, nearest
 from benchmarks.settings import objects
 from benchmarks.settings.merging import Tree
 from benchmarks.settings.schema import File, Run, structured
@@ -62,17 +62,14 @@ def check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
         if key in tree:
             raise SettingsError(f"{source}: {key}: give the list of {key}s instead.")
     variants = tree.get("variants", {})
-    if not isinstance(variants, dict):
-        raise SettingsError(f"{source}: variants: expected `name: {{...}}` but got {variants!r}.")
+    expect(isinstance(variants, dict), f"{source}: variants", "`name: {...}`", variants)
     for name, changes in variants.items():
         prefix = f"{source}: variants.{name}"
         if not re.fullmatch(r"[\w+-][\w+.-]*", name):
             raise SettingsError(f"{prefix}: expected a name of letters, digits, '_', '+' and '-'.")
-        if (length := len(name.encode())) > LONGEST_VARIANT:
-            raise SettingsError(
-                f"{source}: variants.{name[:20]}...: expected a name of at most {LONGEST_VARIANT} "
-                f"bytes, since folders and pictures are called by it, but got {length}."
-            )
+        length = len(name.encode())
+        expected = f"a name of at most {LONGEST_VARIANT} bytes, which folders are called by,"
+        expect(length <= LONGEST_VARIANT, f"{source}: variants.{name[:20]}...", expected, length)
         if name.lower().endswith(FILE_ENDINGS):
             raise SettingsError(
                 f"{prefix}: expected another name: its folder would stand among files of the "
@@ -80,8 +77,7 @@ def check_file(tree: Tree, source: str, imports: Collection[str]) -> None:
             )
         if changes is None:  # left out
             continue
-        if not isinstance(changes, dict):
-            raise SettingsError(f"{prefix}: expected settings to change but got {changes!r}.")
+        expect(isinstance(changes, dict), prefix, "settings to change", changes)
         for key in ("data", "seed", "variant"):
             if key in changes:
                 raise SettingsError(f"{prefix}.{key}: variants differ in anything but this.")
@@ -115,8 +111,8 @@ def _check_truth_values(schema: type, tree: Tree, prefix: str) -> None:
         hint = hints.get(key)
         if is_dataclass(hint) and isinstance(value, dict):
             _check_truth_values(hint, value, f"{prefix}{key}.")
-        elif hint is bool and isinstance(value, int | float) and value not in (0, 1):
-            raise SettingsError(f"{prefix}{key}: expected true or false but got {value}.")
+        elif hint is bool and isinstance(value, int | float):
+            expect(value in (0, 1), prefix + key, "true or false", value)
 
 
 def _misplaced(schema: type, tree: Tree, above: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
@@ -149,8 +145,8 @@ def check_objects(settings: Any, prefix: str, imports: Collection[str]) -> None:
                 value = value[key]
             elif isinstance(value, str):  # a reference, which is checked once it is resolved
                 value = None
-            elif value is not None:
-                raise SettingsError(f"{prefix}{path}: expected `name: value` but got {value!r}.")
+            else:
+                expect(value is None, prefix + path, "`name: value`", value)
         if isinstance(value, list):
             for index, item in enumerate(value):
                 objects.check(item, f"{prefix}{path}[{index}]", kind, imports)
@@ -185,27 +181,22 @@ def check_comparison(file: File, source: str) -> None:
             raise SettingsError(f"{source}: {key}: at least one is needed.")
     for key in ("name", "results"):
         _check_path(getattr(file, key), f"{source}: {key}")
-    seeds = list(file.seeds)
-    if not all(isinstance(seed, int) for seed in seeds):
-        raise SettingsError(f"{source}: seeds: expected a list of integers but got {seeds}.")
-    if min(seeds) < 0:
-        raise SettingsError(f"{source}: seeds: expected non-negative integers but got {seeds}.")
-    if max(seeds) >= 2**53:
-        # Tables keep them as floating-point numbers.
-        raise SettingsError(f"{source}: seeds: expected integers below 2**53 but got {seeds}.")
+    seeds, place = list(file.seeds), f"{source}: seeds"
+    expect(all(isinstance(seed, int) for seed in seeds), place, "a list of integers", seeds)
+    expect(min(seeds) >= 0, place, "non-negative integers", seeds)
+    # Tables keep them as floating-point numbers.
+    expect(max(seeds) < 2**53, place, "integers below 2**53", seeds)
     if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         raise SettingsError(
             f"{source}: seeds: expected each seed once but got {', '.join(map(str, twice))} more "
             "than once: one seed is one run."
         )
-    if file.parallel_runs is not None and file.parallel_runs < 1:
-        got = file.parallel_runs
-        raise SettingsError(f"{source}: parallel_runs: expected at least 1 but got {got}.")
+    if (processes := file.parallel_runs) is not None:
+        expect(processes >= 1, f"{source}: parallel_runs", "at least 1", processes)
 
 
 def _check_path(path: str, place: str) -> None:
-    if "\0" in path:
-        raise SettingsError(f"{place}: expected no NUL character in a path but got {path!r}.")
+    expect("\0" not in path, place, "no NUL character in a path", path)
     if any(len(os.fsencode(part)) > LONGEST for part in Path(path).parts):
         raise SettingsError(f"{place}: expected names of at most {LONGEST} bytes in a path.")
 
@@ -227,15 +218,14 @@ def check_run(run: Run, source: str) -> None:
             f"{source}: device: expected a device of torch, such as cpu, cuda or cuda:1, but got "
             f"{run.device!r}."
         ) from error
-    if run.clip_gradient_value is not None and not run.clip_gradient_value > 0:
-        got = run.clip_gradient_value
-        raise SettingsError(f"{source}: clip_gradient_value: expected more than 0 but got {got}.")
+    if (most := run.clip_gradient_value) is not None:
+        expect(most > 0, f"{source}: clip_gradient_value", "more than 0", most)
     for key, low in LOWEST.items():
-        if (got := attrgetter(key)(run)) < low:
-            raise SettingsError(f"{source}: {key}: expected at least {low} but got {got}.")
-    if not all(isinstance(k, int) and k >= 1 for k in run.recall_at):
-        got = run.recall_at
-        raise SettingsError(f"{source}: recall_at: expected positive integers but got {got}.")
+        got = attrgetter(key)(run)
+        expect(got >= low, f"{source}: {key}", f"at least {low}", got)
+    places = run.recall_at
+    positive = all(isinstance(k, int) and k >= 1 for k in places)
+    expect(positive, f"{source}: recall_at", "positive integers", places)
 
 
 def check_values(value: Any, place: str) -> None:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from benchmarks.errors import SettingsError, nearest
+from benchmarks.errors import SettingsError, expect, nearest
 from benchmarks.settings.checking import check_file
 from benchmarks.settings.merging import Tree, merge
 from benchmarks.settings.schema import File
@@ -94,8 +94,7 @@ def parse(overrides: Sequence[str], imports: Collection[str] = ()) -> Tree:
     """Return the settings of `a.b=c`."""
     overrides = [_as_text(override) for override in overrides]
     for override in overrides:
-        if "=" not in override:
-            raise SettingsError(f"{COMMAND_LINE}: expected key=value but got {override!r}.")
+        expect("=" in override, COMMAND_LINE, "key=value", override)
         key, _, value = override.partition("=")
         try:
             _check_depth(value, above=key.count(".") + key.count("["))
@@ -147,8 +146,7 @@ def _read(path: Path) -> Tree:
         raise SettingsError(f"{path}: no valid YAML: {error}") from error
     except UNREADABLE as error:
         raise SettingsError(f"{path}: no valid settings: {_brief(error)}.") from error
-    if not isinstance(tree, dict):
-        raise SettingsError(f"{path}: expected settings, `key: value`, but got {tree!r}.")
+    expect(isinstance(tree, dict), str(path), "settings, `key: value`,", tree)
     return tree
 
 
@@ -170,8 +168,6 @@ def _bases(settings: Tree, path: Path) -> list[Path]:
     """The files that a file extends, which its own settings do not name any more."""
     given = settings.pop("extends", [])
     names = given if isinstance(given, list) else [given]
-    if not all(isinstance(name, str) for name in names):
-        raise SettingsError(
-            f"{path}: extends: expected a settings file, or a list of them, but got {given!r}."
-        )
+    are_paths = all(isinstance(name, str) for name in names)
+    expect(are_paths, f"{path}: extends", "a settings file, or a list of them,", given)
     return [path.parent / name for name in names]

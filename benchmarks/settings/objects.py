@@ -20,7 +20,7 @@ from torch.utils import data
 
 import pml_synthesis
 from benchmarks import datasets, models
-from benchmarks.errors import SettingsError, nearest
+from benchmarks.errors import SettingsError, expect, nearest
 from benchmarks.settings import permission
 from benchmarks.settings.merging import is_object
 from pml_synthesis import schedules
@@ -116,8 +116,7 @@ def check(value: Any, path: str, kind: type = object, imports: Collection[str] =
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
     path = f"{path}.{name}"
-    if not isinstance(given or {}, dict):
-        raise SettingsError(f"{path}: expected {{keyword: value}} but got {given!r}.")
+    expect(isinstance(given or {}, dict), path, "{keyword: value}", given)
     for key, item in (given or {}).items():
         if key not in known and not takes_any:
             raise SettingsError(f"{path}: unknown keyword {key!r}: {nearest(str(key), known)}")

@@ -16,12 +16,12 @@ from benchmarks.datasets.class_folders import MOST_NAMES, SUFFIXES, contents
 from benchmarks.datasets.image_files import read_picture
 from benchmarks.datasets.loading import in_order
 from benchmarks.errors import SettingsError
-from benchmarks.files import atomic_write
-from benchmarks.results.writing import writable, write_table
+from benchmarks.files import atomic_write, write_table
+from benchmarks.results.writing import writable
+from benchmarks.settings.described import with_transforms
 from benchmarks.settings.objects import build
 from benchmarks.trained.loading import load_model, read_run
 from benchmarks.trained.network import BATCH, TrainedModel
-from benchmarks.training.epochs import with_transforms
 
 EMBEDDINGS = "embeddings.npy"
 TABLE = "embeddings.csv"

@@ -10,16 +10,18 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks import distributed
+from benchmarks.datasets.split_checks import check_splits, overlaps
+from benchmarks.datasets.splits import Splits
 from benchmarks.errors import FailedRunsError, SettingsError
 from benchmarks.processes import cores
 from benchmarks.results import changes, data_marks, locks, paths, writing
+from benchmarks.results.examples import save_examples
+from benchmarks.settings.described import load_splits
 from benchmarks.settings.reading import Comparison
 from benchmarks.settings.schema import Run
-from benchmarks.training import first_images, split_checks
-from benchmarks.training.assembly import Parts, Splits, load_splits
-from benchmarks.training.examples import save_examples
+from benchmarks.training import first_images
+from benchmarks.training.assembly import Parts
 from benchmarks.training.run import execute
-from benchmarks.training.split_checks import overlaps
 from benchmarks.training.workers import Workers, ignore_captions
 
 
@@ -37,29 +39,20 @@ def compare(comparison: Comparison) -> None:
     if distributed.rank() == 0:
         _announce(runs, comparison)
     splits = checked_splits(runs, comparison) if runs else None
-    if splits is not None:
-        distributed.from_rank_0(partial(_check_data, comparison, splits))
     with writing.writable(comparison.folder), ExitStack() as held:
-        claimed = locks.claimed(comparison.folder, {run.variant: None for run in runs})
-        distributed.from_rank_0(lambda: held.enter_context(claimed))
-        # Another command may have run some of them before they were claimed.
-        runs = distributed.from_rank_0(partial(_unfinished, comparison, runs))
-        # What trains on all classes has no figures to compare.
-        if distributed.rank() == 0 and not comparison.variants[0].data.all_classes:
-            writing.write_comparison(comparison.folder, comparison.baselines)
-        if runs and splits is not None:
-            if distributed.rank() == 0:
-                writing.write_splits(comparison.folder, splits.counts(), overlaps(splits))
-            execute_all = (
-                _execute_side_by_side if distributed.world_size() == 1 else _execute_in_turn
-            )
-            try:
-                execute_all(runs, splits, comparison)
-            except FailedRunsError:
-                save_examples(comparison.folder, comparison.baselines, splits)
-                raise
-            if distributed.rank() == 0:
-                save_examples(comparison.folder, comparison.baselines, splits)
+        runs = distributed.from_rank_0(partial(_start, comparison, runs, splits, held))
+        if not runs:
+            return
+        execute_all = _execute_side_by_side if distributed.world_size() == 1 else _execute_in_turn
+        failures = execute_all(runs, splits, comparison)
+        if distributed.rank() == 0:
+            save_examples(comparison.folder, comparison.baselines, splits)
+    if failures:
+        raise FailedRunsError(
+            f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}. The report says "
+            f"why, and {paths.FAILURE} in the folder of each run has the whole message. Once the "
+            "cause is mended the same command runs them again, and them alone."
+        )
 
 
 def read_data(comparison: Comparison) -> Splits:
@@ -72,7 +65,7 @@ def read_data(comparison: Comparison) -> Splits:
     data = comparison.variants[0].data
     try:
         splits = load_splits(data)
-        split_checks.check(splits, data.allow_overlap)
+        check_splits(splits, data.allow_overlap)
         return splits
     except SettingsError as error:
         raise SettingsError(f"{comparison.source}: {error}") from error
@@ -137,14 +130,34 @@ def _unfinished(comparison: Comparison, runs: list[Run]) -> list[Run]:
     return [run for run in runs if not paths.is_finished(paths.run_folder(folder, run))]
 
 
-def _execute_in_turn(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
+def _start(
+    comparison: Comparison, runs: list[Run], splits: Splits | None, held: ExitStack
+) -> list[Run]:
+    """Claim the variants and write down what is compared; return the runs that are left to do."""
+    folder = comparison.folder
+    if splits is not None:
+        _check_data(comparison, splits)
+    held.enter_context(locks.claimed(folder, {run.variant: None for run in runs}))
+    # Another command may have run some of them before they were claimed.
+    left = _unfinished(comparison, runs)
+    # What trains on all classes has no figures to compare.
+    if not comparison.variants[0].data.all_classes:
+        writing.write_comparison(folder, comparison.baselines)
+    if splits is not None:
+        writing.write_splits(folder, splits.counts(), overlaps(splits))
+    return left
+
+
+def _execute_in_turn(runs: list[Run], splits: Splits, comparison: Comparison) -> list[str]:
     with _progress_bar(runs, comparison.folder) as progress:
         ignore_captions()
         for run in runs:
             _execute(splits, partial(_advance, progress), run, comparison.folder)
+    return []  # A failure ends it.
 
 
-def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Comparison) -> None:
+def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Comparison) -> list[str]:
+    """Return which runs failed."""
     folder = comparison.folder
     count = min(comparison.parallel_runs, len(runs))
     failures = []
@@ -158,12 +171,7 @@ def _execute_side_by_side(runs: list[Run], splits: Splits, comparison: Compariso
                 run = futures[future]
                 failures.append(f"{run.variant}, seed {run.seed}")
                 writing.write_failure(paths.run_folder(folder, run), error)
-    if failures:
-        raise FailedRunsError(
-            f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}. The report says "
-            f"why, and {paths.FAILURE} in the folder of each run has the whole message. Once the "
-            "cause is mended the same command runs them again, and them alone."
-        )
+    return failures
 
 
 def _progress_bar(runs: list[Run], folder: Path) -> tqdm:

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from benchmarks import distributed, files
+from benchmarks.datasets.splits import Splits
 from benchmarks.evaluation.hits import save_hits
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import evaluate
 from benchmarks.results import data_marks, paths, reading, writing
 from benchmarks.settings.schema import Run, dump
 from benchmarks.training import checkpoint
-from benchmarks.training.assembly import Parts, Splits
+from benchmarks.training.assembly import Parts
 from benchmarks.training.data_parallel import take_buffers_of_rank_0
 from benchmarks.training.estimates import estimate
 from benchmarks.training.hooks import RecordingHooks
@@ -137,7 +138,7 @@ class _Progress:
         self.hooks.save()
         files.save(self.best_modules, self.folder / paths.MODELS)
         save_view(self.parts, self.folder)
-        writing.write_table(table, self.folder / paths.METRICS)
+        files.write_table(table, self.folder / paths.METRICS)
         (self.folder / paths.CHECKPOINT).unlink(missing_ok=True)
 
     def _validate(self) -> None:

@@ -7,7 +7,7 @@ import torch
 from pytorch_metric_learning.trainers import MetricLossOnly
 from torch import Tensor, nn
 
-from benchmarks.training.batches import batches_of
+from benchmarks.datasets.batches import batches_of
 from benchmarks.training.timing import StepClock
 
 

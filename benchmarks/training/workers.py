@@ -13,9 +13,9 @@ from functools import partial
 from multiprocessing.queues import SimpleQueue
 from typing import Any, NamedTuple
 
+from benchmarks.datasets.splits import Splits
 from benchmarks.errors import KilledRunError
 from benchmarks.processes import end_with_parent, start_method
-from benchmarks.training.assembly import Splits
 
 _context = multiprocessing.get_context(start_method(__name__))
 _splits: Splits  # of a worker process

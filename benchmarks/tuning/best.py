@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.results import writing
+from benchmarks import files
 from benchmarks.settings.files import parse
 from benchmarks.settings.merging import merge
 from benchmarks.settings.reading import Comparison
@@ -41,5 +41,5 @@ def write_best(
     tree = merge(given, {"variants": {name: change for name, change in changes.items() if change}})
     name = comparison.folder.name.removesuffix("_tuning") + "_best"
     text = yaml.safe_dump({"extends": source, **tree, "name": name}, sort_keys=False)
-    writing.write_text(HEAD.format(trials=comparison.tune.trials) + text, path)
+    files.write_text(HEAD.format(trials=comparison.tune.trials) + text, path)
     return path

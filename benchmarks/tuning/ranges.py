@@ -5,7 +5,7 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from benchmarks.errors import SettingsError, nearest
+from benchmarks.errors import SettingsError, expect, nearest
 from benchmarks.settings.merging import is_object
 
 Scalar = float | int | str | bool | None
@@ -21,14 +21,11 @@ class Float:
 
     def __post_init__(self) -> None:
         for name in ("low", "high"):
-            if not _is_number(getattr(self, name)):
-                raise ValueError(f"{name}: expected a number but got {getattr(self, name)!r}.")
-        if not isinstance(self.log, bool):
-            raise ValueError(f"log: expected true or false but got {self.log!r}.")
+            expect(_is_number(getattr(self, name)), name, "a number", getattr(self, name))
+        expect(isinstance(self.log, bool), "log", "true or false", self.log)
         if not self.low < self.high:
             raise ValueError(f"the range is empty: low {self.low} is not below high {self.high}.")
-        if self.log and not self.low > 0:
-            raise ValueError(f"low: expected more than 0, for a log scale, but got {self.low}.")
+        expect(not self.log or self.low > 0, "low", "more than 0, for a log scale,", self.low)
 
     def __contains__(self, value: object) -> bool:
         return _is_number(value) and self.low <= value <= self.high
@@ -48,8 +45,8 @@ class Int(Float):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("low", "high"):
-            if not isinstance(getattr(self, name), int):
-                raise ValueError(f"{name}: expected a whole number but got {getattr(self, name)}.")
+            value = getattr(self, name)
+            expect(isinstance(value, int), name, "a whole number", value)
 
     def suggest(self, trial: Trial, name: str) -> int:
         """Return what to try."""
@@ -63,13 +60,11 @@ class Categorical:
     choices: list[Scalar]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.choices, list) or len(self.choices) < 2:
-            raise ValueError(f"choices: expected two or more but got {self.choices!r}.")
+        several = isinstance(self.choices, list) and len(self.choices) >= 2
+        expect(several, "choices", "two or more", self.choices)
         for choice in self.choices:
-            if not isinstance(choice, Scalar):
-                raise ValueError(
-                    f"choices: expected numbers, texts, true, false or null but got {choice!r}."
-                )
+            scalars = "numbers, texts, true, false or null"
+            expect(isinstance(choice, Scalar), "choices", scalars, choice)
 
     def __contains__(self, value: object) -> bool:
         return value in self.choices
@@ -93,11 +88,8 @@ def parse(described: Any, path: str) -> Range:
     Raises:
         SettingsError: if there is no such kind, or the range is empty or wrong otherwise.
     """
-    if not is_object(described):
-        raise SettingsError(
-            f"{path}: expected one of {', '.join(KINDS)}, such as `Float: {{low: 0.01, high: 1, "
-            f"log: true}}`, but got {described!r}."
-        )
+    example = "such as `Float: {low: 0.01, high: 1, log: true}`,"
+    expect(is_object(described), path, f"one of {', '.join(KINDS)}, {example}", described)
     ((kind, given),) = described.items()
     if kind not in KINDS:
         raise SettingsError(f"{path}: unknown type of range {kind!r}: {nearest(kind, KINDS)}")
@@ -109,8 +101,7 @@ def parse(described: Any, path: str) -> Range:
 
 
 def _check_keywords(kind: str, given: Any, path: str) -> None:
-    if not isinstance(given, dict):
-        raise SettingsError(f"{path}: expected {{keyword: value}} but got {given!r}.")
+    expect(isinstance(given, dict), path, "{keyword: value}", given)
     known = {field.name: field for field in fields(KINDS[kind])}
     for key in given.keys() - known.keys():
         raise SettingsError(f"{path}: unknown keyword {key!r}: {nearest(str(key), known)}")

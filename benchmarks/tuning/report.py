@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 from optuna.trial import TrialState
 
+from benchmarks import files
 from benchmarks.errors import SettingsError
 from benchmarks.reporting.report import markdown
 from benchmarks.reporting.summary import half_width
-from benchmarks.results import reading, writing
+from benchmarks.results import reading
 from benchmarks.tuning import pictures
 from benchmarks.tuning.best import write_best
 from benchmarks.tuning.ranges import Categorical
@@ -30,7 +31,7 @@ def report(search: Search, overrides: Sequence[str], imports: Collection[str]) -
     """
     folder, studies = search.folder, studies_of(search)
     table = trials_table(studies)
-    writing.write_table(table, folder / "trials.csv")
+    files.write_table(table, folder / "trials.csv")
     results, noise = found(studies)
     if not results:
         raise SettingsError(f"{folder}: no trial is finished." + _failures(table))
@@ -47,7 +48,7 @@ def report(search: Search, overrides: Sequence[str], imports: Collection[str]) -
         markdown(_settings(results)) + "\n",
         *(f"Made with {_versions(studies)}.\n" for _ in results[:1]),
     ]
-    writing.write_text("\n".join(page), folder / "summary.md")
+    files.write_text("\n".join(page), folder / "summary.md")
     run = f"On test classes, with many seeds: python -m benchmarks compare {best}"
     return f"{overview.to_string(index=False)}\n\n{explained}\n\n{run}"
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks import files
 from benchmarks.errors import SettingsError
-from benchmarks.results import reading, writing
+from benchmarks.results import reading
 from benchmarks.results.changes import differences, listed, with_defaults
 from benchmarks.settings.merging import Tree
 from benchmarks.settings.schema import Tune, dump
@@ -40,7 +41,7 @@ def write(folder: Path, spaces: Mapping[str, Space], tune: Tune) -> None:
     """Write down what is searched, beside what others searched in the folder before."""
     folder.mkdir(parents=True, exist_ok=True)
     tree = _read(folder) | _described(spaces, tune)
-    writing.write_text(yaml.safe_dump(tree, sort_keys=False), folder / SEARCH)
+    files.write_text(yaml.safe_dump(tree, sort_keys=False), folder / SEARCH)
 
 
 def _described(spaces: Mapping[str, Space], tune: Tune) -> Tree:

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from benchmarks.errors import SettingsError, nearest
+from benchmarks.errors import SettingsError, expect, nearest
 from benchmarks.settings.merging import Tree, merge
 from benchmarks.settings.reading import Comparison
 from benchmarks.settings.schema import Run, Tune, TunedVariant
@@ -100,13 +100,12 @@ def _checked(comparison: Comparison) -> Tune:
             "{ranges: {loss.temperature: {Float: {low: 0.02, high: 0.5, log: true}}}}`."
         )
     for key, low in (("trials", 1), ("repeats", 0), ("search_seed", 0)):
-        if (got := getattr(tune, key)) < low:
-            raise SettingsError(f"{source}: tune.{key}: expected at least {low} but got {got}.")
+        got = getattr(tune, key)
+        expect(got >= low, f"{source}: tune.{key}", f"at least {low}", got)
     seeds = tune.seeds
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise SettingsError(
-            f"{source}: tune.seeds: expected different non-negative integers but got {seeds}."
-        )
+    counted = [seed for seed in seeds if isinstance(seed, int) and seed >= 0]
+    valid = seeds and len(set(counted)) == len(seeds)
+    expect(valid, f"{source}: tune.seeds", "different non-negative integers", seeds)
     if comparison.variants[0].data.val is None:
         raise SettingsError(f"{source}: data.val: tuning chooses on validation classes: give some.")
     known = [run.variant for run in comparison.variants]

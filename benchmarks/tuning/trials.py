@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.datasets.splits import Splits
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.results import paths, reading
 from benchmarks.settings.schema import Run
-from benchmarks.training.assembly import Splits
 from benchmarks.training.run import execute
 from benchmarks.tuning.pruning import Floors
 

@@ -11,13 +11,13 @@ from optuna.trial import Trial
 from tqdm import tqdm
 
 from benchmarks import distributed
+from benchmarks.datasets.split_checks import overlaps
+from benchmarks.datasets.splits import Splits
 from benchmarks.errors import FailedRunsError, SettingsError
 from benchmarks.results import data_marks, locks, paths, writing
 from benchmarks.settings.reading import Comparison, describe
 from benchmarks.settings.schema import Run
-from benchmarks.training.assembly import Splits
 from benchmarks.training.compare import checked_splits
-from benchmarks.training.split_checks import overlaps
 from benchmarks.training.workers import Workers
 from benchmarks.tuning import saved
 from benchmarks.tuning.space import Space, spaces_of

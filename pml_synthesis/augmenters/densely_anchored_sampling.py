@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import cosine_similarity
 
-from .._checks import expect, is_integer, is_number
+from .._checks import expect, expect_flag, expect_integer, is_number
 from ..functional.unit_vectors import unit
 from .base_augmenter import BaseAugmenter
 from .real_batch import RealBatch
@@ -205,9 +205,7 @@ class DenselyAnchoredSampling(BaseAugmenter):
 
     def _check_options(self) -> None:
         for name in ("num_classes", "embedding_size", "num_copies", "num_channels", "bank_size"):
-            value = getattr(self, name)
-            valid = is_integer(value) and value >= 1
-            expect(valid, name, "an integer of 1 at least", value)
+            expect_integer(name, getattr(self, name))
         most = f"at most {self.embedding_size}, the `embedding_size`"
         fits = self.num_channels <= self.embedding_size
         expect(fits, "num_channels", most, self.num_channels)
@@ -217,8 +215,7 @@ class DenselyAnchoredSampling(BaseAugmenter):
         valid = is_number(self.shift) and self.shift >= 0
         expect(valid, "shift", "a number of 0 at least", self.shift)
         for name in ("detach", "normalize"):
-            value = getattr(self, name)
-            expect(isinstance(value, bool), name, "True or False", value)
+            expect_flag(name, getattr(self, name))
 
 
 class _Memory(NamedTuple):

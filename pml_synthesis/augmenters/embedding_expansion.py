@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator
 
-from .._checks import expect, is_integer
+from .._checks import expect_integer
 from ..functional import class_matching_pairs, inner_points
 from .base_augmenter import BaseAugmenter
 from .real_batch import RealBatch
@@ -61,8 +61,7 @@ class EmbeddingExpansion(BaseAugmenter):
         self, num_points: int = 2, *, seed: int | None = None, collect_stats: bool | None = None
     ) -> None:
         super().__init__(seed=seed, collect_stats=collect_stats)
-        valid = is_integer(num_points) and num_points >= 0
-        expect(valid, "num_points", "an integer of at least 0", num_points)
+        expect_integer("num_points", num_points, least=0)
         self.num_points = num_points
         self.add_to_recordable_attributes(name="num_rows", is_stat=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from .._checks import expect, is_number
+from .._checks import expect, expect_flag, is_number
 from ..functional import class_distinct_pairs, mix_units, row_order
 from ..functional.unit_vectors import unit
 from .base_augmenter import BaseAugmenter
@@ -78,7 +78,7 @@ class EmbeddingMixup(BaseAugmenter):
     ) -> None:
         super().__init__(seed=seed, collect_stats=collect_stats)
         expect(is_number(alpha) and alpha > 0, "alpha", "a positive number", alpha)
-        expect(isinstance(same_class, bool), "same_class", "True or False", same_class)
+        expect_flag("same_class", same_class)
         self.alpha = alpha
         self.same_class = same_class
         self.add_to_recordable_attributes(list_of_names=["mixing_weight", "num_rows"], is_stat=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import cosine_similarity
 
-from .._checks import expect, is_integer, is_number
+from .._checks import expect, expect_flag, expect_integer, is_number
 from ..functional.class_statistics import class_moments, merged_moments, neighbor_correction
 from ..functional.precision import finest_dtype
 from ..functional.unit_vectors import unit
@@ -265,16 +265,13 @@ class IntraclassAdaptiveAugmentation(BaseAugmenter):
 
     def _check_options(self) -> None:
         for name, least in _LEAST.items():
-            value = getattr(self, name)
-            valid = is_integer(value) and value >= least
-            expect(valid, name, f"an integer of {least} at least", value)
+            expect_integer(name, getattr(self, name), least)
         for value in known_values(self.strength):
             _expect_strength(value)
         share = is_number(self.momentum) and 0 <= self.momentum <= 1
         expect(share, "momentum", "a number in [0, 1]", self.momentum)
         for name in ("running", "released_roots"):
-            value = getattr(self, name)
-            expect(isinstance(value, bool), name, "True or False", value)
+            expect_flag(name, getattr(self, name))
         uncorrected = not (self.running and self.num_neighbors)
         expect(uncorrected, "num_neighbors", "0 with running statistics", self.num_neighbors)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import cosine_similarity
 
-from .._checks import expect, is_integer
+from .._checks import expect, expect_flag, expect_integer, is_integer
 from .base_augmenter import BaseAugmenter
 from .real_batch import RealBatch
 from .synthetic_batch import SyntheticBatch
@@ -201,14 +201,11 @@ class MemVir(BaseAugmenter):
 
     def _check_options(self) -> None:
         for name, least in _LEAST.items():
-            value = getattr(self, name)
-            valid = is_integer(value) and value >= least
-            expect(valid, name, f"an integer of {least} at least", value)
-        expect(isinstance(self.normalize, bool), "normalize", "True or False", self.normalize)
-        several = self.num_centers is None or (
-            is_integer(self.num_centers) and self.num_centers >= 1
-        )
-        expect(several, "num_centers", "an integer of 1 at least, or None", self.num_centers)
+            expect_integer(name, getattr(self, name), least)
+        expect_flag("normalize", self.normalize)
+        centers = self.num_centers
+        several = centers is None or (is_integer(centers) and centers >= 1)
+        expect(several, "num_centers", "an integer of at least 1, or None", centers)
         device = self.memory_device
         expect(device is None or _is_device(device), "memory_device", "a device, or None", device)
 

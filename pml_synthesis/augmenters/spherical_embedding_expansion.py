@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from .._checks import expect, is_integer, is_number
+from .._checks import expect, expect_integer, is_number
 from ..functional import random_frame, random_signs, row_order, spherical_expansion
 from ..functional.precision import finest_dtype
 from ..schedules import Schedule, known_values
@@ -67,8 +67,7 @@ class SphericalEmbeddingExpansion(BaseAugmenter):
         collect_stats: bool | None = None,
     ) -> None:
         super().__init__(seed=seed, collect_stats=collect_stats)
-        valid = is_integer(num_expansions) and num_expansions >= 1
-        expect(valid, "num_expansions", "an integer of at least 1", num_expansions)
+        expect_integer("num_expansions", num_expansions)
         for value in known_values(fraction):
             _expect_fraction(value)
         self.num_expansions = num_expansions

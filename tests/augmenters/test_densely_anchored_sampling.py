@@ -268,12 +268,12 @@ def test_the_size_of_the_memory_is_that_of_the_formula():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"num_classes": 0}, "`num_classes` to be an integer of 1 at least, but got 0"),
-        ({"embedding_size": 8.0}, "`embedding_size` to be an integer of 1 at least"),
-        ({"num_copies": 0}, "`num_copies` to be an integer of 1 at least"),
-        ({"num_channels": True}, "`num_channels` to be an integer of 1 at least, but got True"),
+        ({"num_classes": 0}, "`num_classes` to be an integer of at least 1, but got 0"),
+        ({"embedding_size": 8.0}, "`embedding_size` to be an integer of at least 1"),
+        ({"num_copies": 0}, "`num_copies` to be an integer of at least 1"),
+        ({"num_channels": True}, "`num_channels` to be an integer of at least 1, but got True"),
         ({"num_channels": 9}, "`num_channels` to be at most 8, the `embedding_size`, but got 9"),
-        ({"bank_size": None}, "`bank_size` to be an integer of 1 at least"),
+        ({"bank_size": None}, "`bank_size` to be an integer of at least 1"),
         ({"scale_range": 0.01}, "`scale_range` to be two numbers of 0 at least, the lower one"),
         ({"scale_range": (1.1, 0.9)}, "`scale_range` to be two numbers .*lower one first"),
         ({"scale_range": (-0.1, 0.9)}, "`scale_range` to be two numbers of 0 at least"),

@@ -184,22 +184,6 @@ def test_without_points_it_is_the_plain_loss(build, miner):
     assert torch.equal(value, build()(x, alone, miner and miner(x, alone)))
 
 
-def test_classes_of_one_embedding_keep_their_distances():
-    x, _ = draw_batch(0, batch_size=6)
-    y = torch.tensor([0, 0, 0, 0, 1, 2])
-    none = torch.empty(0, dtype=torch.int64)
-    loss = losses.ContrastiveLoss(neg_margin=2.0)
-
-    def value(loss, i, j):
-        # Twice, since PML takes a single pair for none.
-        return loss(x, y, (none, none, torch.tensor([i, i]), torch.tensor([j, j])))
-
-    synthesis = SynthesisLoss(loss, EmbeddingExpansion(9, seed=0))
-    torch.testing.assert_close(value(synthesis, 4, 5), value(loss, 4, 5), **CLOSE)
-    pairs_of_both = itertools.product(range(4), (4, 5))
-    assert any(value(synthesis, *pair) > value(loss, *pair) + 1e-3 for pair in pairs_of_both)
-
-
 def test_statistics_and_repr():
     augmenter = EmbeddingExpansion(3, seed=3, collect_stats=True)
     assert repr(augmenter) == "EmbeddingExpansion(num_points=3, seed=3)"

@@ -396,10 +396,10 @@ def test_a_checkpoint_with_neighbor_correction_is_refused_without():
 @pytest.mark.parametrize(
     "name, value, expected",
     [
-        ("num_classes", 0, "an integer of 1 at least"),
-        ("embedding_size", 2.5, "an integer of 1 at least"),
-        ("num_copies", True, "an integer of 1 at least"),
-        ("num_neighbors", -1, "an integer of 0 at least"),
+        ("num_classes", 0, "an integer of at least 1"),
+        ("embedding_size", 2.5, "an integer of at least 1"),
+        ("num_copies", True, "an integer of at least 1"),
+        ("num_neighbors", -1, "an integer of at least 0"),
         ("strength", -0.1, "a number of 0 at least"),
         ("strength", "much", "a number of 0 at least"),
         ("strength", CosineSchedule(0.8, -1.0, 5), "a number of 0 at least"),

@@ -204,22 +204,6 @@ def test_covers_four_of_the_six_products_of_the_released_n_pairs(normalize_embed
         torch.testing.assert_close(released[near], six["a p"][near], **CLOSE)
 
 
-def test_classes_of_one_embedding_keep_their_distances():
-    x, _ = draw_batch(0, batch_size=6)
-    y = torch.tensor([0, 0, 0, 0, 1, 2])
-    none = torch.empty(0, dtype=torch.int64)
-    loss = losses.ContrastiveLoss(neg_margin=2.0)
-
-    def value(loss, i, j):
-        # Twice, since PML takes a single pair for none.
-        return loss(x, y, (none, none, torch.tensor([i, i]), torch.tensor([j, j])))
-
-    synthesis = SynthesisLoss(loss, SymmetricalSynthesis("negative", seed=0))
-    torch.testing.assert_close(value(synthesis, 4, 5), value(loss, 4, 5), **CLOSE)
-    pairs_of_both = itertools.product(range(4), (4, 5))
-    assert any(value(synthesis, *pair) > value(loss, *pair) + 1e-3 for pair in pairs_of_both)
-
-
 class Points(torch.utils.data.Dataset):
     """Eight classes that differ in two of twelve coordinates, the others being noise."""
 

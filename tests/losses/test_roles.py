@@ -12,6 +12,8 @@ from cases import CLOSE, Mirror, assert_same_gradients, draw_batch, pairs, tripl
 from pml_synthesis import (
     BaseAugmenter,
     Compose,
+    EmbeddingExpansion,
+    SymmetricalSynthesis,
     SynthesisLoss,
     SynthesisRegularizer,
     SyntheticBatch,
@@ -76,6 +78,25 @@ def test_negatives_harden_the_distances_between_classes(build, tuples, seed):
     torch.testing.assert_close(value, expected, **CLOSE)
     assert_same_gradients(value, expected, [x])
     assert not torch.isclose(value, build()(x, y, mined))
+
+
+@pytest.mark.parametrize(
+    "augmenter", [EmbeddingExpansion(9, seed=0), SymmetricalSynthesis("negative", seed=0)]
+)
+def test_classes_of_one_embedding_keep_their_distances(augmenter):
+    x, _ = draw_batch(0, batch_size=6)
+    y = torch.tensor([0, 0, 0, 0, 1, 2])
+    none = torch.empty(0, dtype=torch.int64)
+    loss = losses.ContrastiveLoss(neg_margin=2.0)
+
+    def value(loss, i, j):
+        # Twice, since PML takes a single pair for none.
+        return loss(x, y, (none, none, torch.tensor([i, i]), torch.tensor([j, j])))
+
+    synthesis = SynthesisLoss(loss, augmenter)
+    torch.testing.assert_close(value(synthesis, 4, 5), value(loss, 4, 5), **CLOSE)
+    pairs_of_both = itertools.product(range(4), (4, 5))
+    assert any(value(synthesis, *pair) > value(loss, *pair) + 1e-3 for pair in pairs_of_both)
 
 
 @pytest.mark.parametrize("equal", [False, True], ids=["different", "equal"])

@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 import pickle
 from pathlib import Path
 from zipfile import ZipFile
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader
 from benchmarks.datasets import ImageClasses, Omniglot, RandomAffine, omniglot
 from benchmarks.datasets.file_tree import FileTree
 from benchmarks.datasets.transforms import warp_affine
+from real_sets import real_set
 
 # ---------------------------------------------------------------- ImageClasses
 
@@ -512,20 +512,12 @@ def test_an_unknown_split_is_refused(small_root):
 
 @pytest.fixture(scope="module")
 def real_root() -> Path:
-    beside = Path(__file__).parents[4] / "shared" / "data" / "omniglot"
-    root = Path(os.environ.get("OMNIGLOT_ROOT", beside))
-    if not all((root / f"{part}.zip").is_file() or (root / part).is_dir() for part in SMALL):
-        pytest.skip(f"needs the archives {' and '.join(SMALL)}, set OMNIGLOT_ROOT to their folder")
-    return root
+    return real_set("OMNIGLOT_ROOT", "omniglot", " and ".join(SMALL), SMALL)
 
 
 @pytest.fixture(scope="module")
 def real_full_root() -> Path:
-    beside = Path(__file__).parents[4] / "shared" / "data" / "omniglot_full"
-    root = Path(os.environ.get("OMNIGLOT_FULL_ROOT", beside))
-    if not all((root / f"{part}.zip").is_file() or (root / part).is_dir() for part in FULL):
-        pytest.skip(f"needs {' and '.join(FULL)}, set OMNIGLOT_FULL_ROOT to their folder")
-    return root
+    return real_set("OMNIGLOT_FULL_ROOT", "omniglot_full", " and ".join(FULL), FULL)
 
 
 def test_the_full_subset_has_964_training_and_659_test_characters(real_full_root):

@@ -1,7 +1,6 @@
 """Emoji: which are classes, how they are split, and what is said where they are not."""
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from zipfile import ZipFile
@@ -15,6 +14,7 @@ import benchmarks
 from benchmarks.__main__ import main
 from benchmarks.datasets import Emoji, emoji
 from benchmarks.datasets.emoji import GROUPS, VENDORS
+from real_sets import real_set
 
 CONFIGS = Path(benchmarks.__file__).parent / "configs"
 PER_GROUP = 3  # in the miniature
@@ -165,10 +165,7 @@ def test_the_settings_file_trains(miniature, tmp_path):
 
 @pytest.fixture(scope="module")
 def real_root() -> Path:
-    root = Path(os.environ.get("EMOJI_ROOT", Path(__file__).parents[4] / "shared/data/emoji"))
-    if not root.exists():
-        pytest.skip("needs discourse-emojis, set EMOJI_ROOT to its folder")
-    return root
+    return real_set("EMOJI_ROOT", "emoji", "discourse-emojis")
 
 
 def test_there_are_1503_emoji_in_eight_groups(real_root):

@@ -1,6 +1,5 @@
 """FontGlyphs: characters that all fonts of a folder have."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 import benchmarks
 from benchmarks.__main__ import main
 from benchmarks.datasets import FontGlyphs, Glyphs, font_glyphs
+from real_sets import real_set
 
 CONFIGS = Path(benchmarks.__file__).parent / "configs"
 FONTS = ("DejaVuSans.ttf", "DejaVuSerif-Bold.ttf", "DejaVuSansMono-Oblique.ttf")
@@ -159,10 +159,7 @@ def test_the_settings_file_trains(root, tmp_path):
 
 @pytest.fixture(scope="module")
 def real_root() -> Path:
-    root = Path(os.environ.get("FONTS_ROOT", Path(__file__).parents[4] / "shared/data/fonts"))
-    if not root.exists():
-        pytest.skip("needs the eight fonts with Chinese characters, set FONTS_ROOT to their folder")
-    return root
+    return real_set("FONTS_ROOT", "fonts", "the eight fonts with Chinese characters")
 
 
 def test_eight_fonts_share_6675_chinese_characters(real_root):

@@ -1,6 +1,5 @@
 """GroceryStore: pooled parts, split by coarse class."""
 
-import os
 from collections import Counter
 from pathlib import Path
 from zipfile import ZipFile
@@ -14,6 +13,7 @@ import benchmarks
 from benchmarks.__main__ import main
 from benchmarks.datasets import GroceryStore, grocery_store
 from benchmarks.datasets.grocery_store import PARTS
+from real_sets import real_set
 
 CONFIGS = Path(benchmarks.__file__).parent / "configs"
 COARSE = {"Apple": ["Gala", "Pink-Lady"], "Milk": ["Fat", "Thin"], "Garlic": ["Garlic"]}
@@ -138,10 +138,7 @@ def test_the_settings_file_trains(miniature, tmp_path):
 
 @pytest.fixture(scope="module")
 def real_root() -> Path:
-    root = Path(os.environ.get("GROCERY_ROOT", Path(__file__).parents[4] / "shared/data/grocery"))
-    if not root.exists():
-        pytest.skip("needs GroceryStoreDataset, set GROCERY_ROOT to its folder")
-    return root
+    return real_set("GROCERY_ROOT", "grocery", "GroceryStoreDataset")
 
 
 def test_81_classes_are_split_39_15_and_27(real_root):

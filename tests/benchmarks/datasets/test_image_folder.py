@@ -105,17 +105,17 @@ def test_the_middle_of_a_wide_picture_is_taken_upright(tmp_path):
     ("options", "message"),
     [
         ({"test": ["class 99"]}, "`test`.*'class 99': did you mean"),
-        ({"test": "class 1"}, "`test`.*a fraction or a list of classes but got 'class 1'"),
-        ({"validation": 1.0}, r"`validation`.*\[0, 1\) but got 1.0"),
+        ({"test": "class 1"}, "`test`.*a fraction or a list of classes, but got 'class 1'"),
+        ({"validation": 1.0}, r"`validation`.*\[0, 1\), but got 1.0"),
         ({"validation": ["class 1"], "test": ["class 1"]}, "share no class but both have.*class 1"),
         ({"split": "val", "validation": 0}, "leave classes for the split 'val', out of 10"),
         ({"validation": 0.5, "test": 0.5}, "leave classes for the split 'train'"),
         ({"split": "all"}, "`split`.*'all'"),
         *(
-            ({"size": size}, f"`size`.*integer but got {size!r}")
+            ({"size": size}, f"`size`.*integer of at least 1, but got {size!r}")
             for size in (0, 8.0, "8", None, True)
         ),
-        ({"grey": "no"}, "`grey` to be true or false but got 'no'"),
+        ({"grey": "no"}, "`grey` to be True or False, but got 'no'"),
     ],
 )
 def test_wrong_options_are_told(options, message, root):

@@ -18,10 +18,10 @@ from benchmarks.datasets import (
     RandomResizedCrop,
     loading,
 )
+from benchmarks.datasets.batches import SeededSampler, batches_of
 from benchmarks.datasets.loading import in_order
 from benchmarks.datasets.transforms import batch_at
 from benchmarks.results.writing import reason
-from benchmarks.training.batches import SeededSampler, batches_of
 from few_glyphs import patterns
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

@@ -5,10 +5,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.datasets import CenterCrop, Glyphs, ImageClasses, ImageFiles, PartOfEachClass
+from benchmarks.datasets import (
+    CenterCrop,
+    Glyphs,
+    ImageClasses,
+    ImageFiles,
+    PartOfEachClass,
+    split_checks,
+)
+from benchmarks.datasets.splits import Splits
 from benchmarks.settings.objects import build
-from benchmarks.training import split_checks
-from benchmarks.training.assembly import Splits
 
 
 def numbered(labels: list[int]) -> ImageClasses:
@@ -39,9 +45,17 @@ def test_files_stay_on_disk():
     assert PartOfEachClass(whole, stop=1).images.paths == ("a/1.png", "b/1.png")
 
 
-@pytest.mark.parametrize(("start", "stop"), [(-1, None), (0, 0), (2, 1), (0, -1)])
-def test_places_that_are_none_are_refused(start, stop):
-    with pytest.raises(ValueError, match=f"0 <= start < stop, but got {start} and {stop}"):
+@pytest.mark.parametrize(
+    ("start", "stop", "message"),
+    [
+        (-1, None, "`start` to be at least 0, but got -1"),
+        (0, 0, r"`stop` to be above `start` \(0\), but got 0"),
+        (2, 1, r"`stop` to be above `start` \(2\), but got 1"),
+        (0, -1, r"`stop` to be above `start` \(0\), but got -1"),
+    ],
+)
+def test_places_that_are_none_are_refused(start, stop, message):
+    with pytest.raises(ValueError, match=message):
         PartOfEachClass(numbered([0, 0, 1, 1]), start, stop)
 
 

@@ -10,8 +10,9 @@ from torch import nn
 
 import benchmarks
 from benchmarks.models import TimmTrunk, TorchvisionTrunk
+from benchmarks.settings.described import load_splits
 from benchmarks.settings.reading import load
-from benchmarks.training.assembly import Parts, load_splits
+from benchmarks.training.assembly import Parts
 from trained_run import write_photos
 
 CONFIG = Path(benchmarks.__file__).parent / "configs" / "image_folder_pretrained.yaml"

@@ -22,11 +22,12 @@ from benchmarks.datasets import CUB, Cars196, InShop, StanfordOnlineProducts
 from benchmarks.models import LayerNormEmbedder, LinearProxies, TimmTrunk, TorchvisionTrunk
 from benchmarks.reporting.papers import published, table
 from benchmarks.results import paths, writing
+from benchmarks.settings.described import load_splits
 from benchmarks.settings.files import read
 from benchmarks.settings.objects import build
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Half, Run
-from benchmarks.training.assembly import Parts, load_splits
+from benchmarks.training.assembly import Parts
 from benchmarks.training.run import execute
 from benchmarks.training.trainer import Trainer
 from miniature_sets import write_cars, write_cub, write_inshop, write_sop
@@ -614,7 +615,7 @@ def folds(roots, tmp_path_factory) -> list[Path]:
                 row |= metrics | {"mean_average_precision_at_r": 0.25, "seconds": 1.0}
                 run = folder / str(fold) / variant / f"seed_{seed}"
                 writing.start(run, Run(variant, seed))
-                writing.write_table(pd.DataFrame([row]), run / paths.METRICS)
+                files.write_table(pd.DataFrame([row]), run / paths.METRICS)
     return [folder / "0", folder / "1"]
 
 

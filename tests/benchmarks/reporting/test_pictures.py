@@ -11,11 +11,12 @@ from matplotlib import pyplot
 
 import benchmarks
 from benchmarks import files
+from benchmarks.datasets.splits import Splits
 from benchmarks.reporting import pictures
 from benchmarks.results import paths
 from benchmarks.settings.reading import load
 from benchmarks.training import views
-from benchmarks.training.assembly import Parts, Splits
+from benchmarks.training.assembly import Parts
 from benchmarks.training.run import execute
 from few_glyphs import patterns
 from pml_synthesis import SyntheticBatch

@@ -10,14 +10,14 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
 from benchmarks import files
 from benchmarks.datasets import ImageClasses, ImageFiles
+from benchmarks.datasets.splits import Splits
 from benchmarks.errors import SettingsError
 from benchmarks.evaluation.hits import SHOWN, average_precision, save_hits
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import RetrievalAccuracy
 from benchmarks.reporting import retrieved
 from benchmarks.results import paths
-from benchmarks.training.assembly import Splits
-from benchmarks.training.examples import choose, save_examples, small_image
+from benchmarks.results.examples import choose, save_examples, small_image
 from benchmarks.training.run import execute
 from few_glyphs import patterns
 from trained_run import patterns_run

@@ -10,10 +10,10 @@ from PIL import Image
 
 from benchmarks import __main__ as command_line
 from benchmarks.datasets import ImageClasses, ImageFiles
+from benchmarks.datasets.splits import Splits
 from benchmarks.errors import SettingsError
 from benchmarks.results.paths import run_folder
 from benchmarks.settings.reading import load
-from benchmarks.training.assembly import Splits
 from benchmarks.training.run import execute
 from few_glyphs import patterns
 

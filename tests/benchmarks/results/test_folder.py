@@ -13,6 +13,7 @@ import yaml
 
 from benchmarks import files
 from benchmarks.__main__ import main
+from benchmarks.datasets.splits import Splits
 from benchmarks.errors import SettingsError
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.reporting.report import report
@@ -20,7 +21,6 @@ from benchmarks.results import paths, reading, writing
 from benchmarks.results.changes import check_settings
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run
-from benchmarks.training.assembly import Splits
 from benchmarks.training.run import execute
 from few_glyphs import patterns
 

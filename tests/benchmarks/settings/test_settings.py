@@ -681,7 +681,7 @@ def test_keywords_are_those_of_the_base_classes_too():
 
 @pytest.mark.parametrize("dim", [-1, 2, None])
 def test_unit_proxies_lie_along_a_dimension_of_a_matrix(dim):
-    with pytest.raises(ValueError, match=f"`dim` to be 0 or 1 but got {dim}"):
+    with pytest.raises(ValueError, match=f"`dim` to be 0 or 1, but got {dim}"):
         build({"UnitProxies": {"dim": dim}})
 
 

@@ -17,9 +17,10 @@ from benchmarks.datasets import ImageFolder
 from benchmarks.errors import SettingsError
 from benchmarks.models.pretrained import TorchvisionTrunk, without_weights
 from benchmarks.results import paths
+from benchmarks.settings.described import load_splits
 from benchmarks.trained import load_model
 from benchmarks.trained.loading import preprocessing, read_run
-from benchmarks.training.assembly import Parts, load_splits
+from benchmarks.training.assembly import Parts
 from trained_run import finished_run
 
 

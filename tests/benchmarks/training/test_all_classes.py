@@ -9,9 +9,9 @@ import torch
 from benchmarks.__main__ import main
 from benchmarks.datasets import ImageClasses, ImageFiles
 from benchmarks.datasets.joining import joined
+from benchmarks.settings.described import load_splits
 from benchmarks.settings.reading import load
 from benchmarks.trained import load_model
-from benchmarks.training.assembly import load_splits
 from trained_run import write_photos, write_settings
 
 

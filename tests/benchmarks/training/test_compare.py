@@ -21,24 +21,11 @@ from benchmarks.results.locks import claimed
 from benchmarks.results.reading import read_metrics, read_settings
 from benchmarks.training import compare, workers
 
-SETTINGS = """
-data:
-  train: {few_glyphs.patterns: {split: train}}
-  val: {few_glyphs.patterns: {split: val}}
-  test: {few_glyphs.patterns: {split: test}}
-  workers: 2
+SETTINGS = f"extends: {Path(__file__).parents[2] / 'patterns.yaml'}"
+SETTINGS += """
+data: {workers: 2}
 transforms: {train: [{RandomAffine: {}}]}
-model:
-  trunk: {ConvTrunk: {widths: [8, 8]}}
-  embedder: {LinearEmbedder: {in_features: 8}}
-sampler: {RandomSampler: {}}
-batch_size: 32
 epochs: 2
-iterations_per_epoch: 2
-optimizers:
-  trunk: {AdamW: {lr: 3e-3}}
-  embedder: {AdamW: {lr: 3e-3}}
-  metric_loss: {AdamW: {lr: 0.01}}
 parallel_runs: 2
 seeds: [0, 1]
 variants:
@@ -396,7 +383,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     full = tmp_path / "state.pt.unfinished"
     monkeypatch.setattr(files, "_own_name", lambda _: full)
     told = f"{tmp_path}: results cannot be written there: No space left on device. Make room"
-    for write, content in ((files.save, {"a": torch.rand(9999)}), (writing.write_text, "a")):
+    for write, content in ((files.save, {"a": torch.rand(9999)}), (files.write_text, "a")):
         full.symlink_to("/dev/full")
         with pytest.raises(SettingsError, match=told), writing.writable(tmp_path):
             write(content, tmp_path / "state.pt")

@@ -7,9 +7,9 @@ from torch.utils.data import RandomSampler
 
 from benchmarks import distributed
 from benchmarks.datasets import RandomAffine
+from benchmarks.datasets.batches import SeededSampler, batches_of
 from benchmarks.errors import SettingsError
 from benchmarks.training import data_parallel
-from benchmarks.training.batches import SeededSampler, batches_of
 from few_glyphs import patterns
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import benchmarks
+from benchmarks.datasets.splits import Splits
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run
 from benchmarks.training import run as running
-from benchmarks.training.assembly import Parts, Splits
+from benchmarks.training.assembly import Parts
 from benchmarks.training.estimates import estimate
 from benchmarks.training.run import execute
 from few_glyphs import patterns

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from benchmarks.training.assembly import Splits
+from benchmarks.datasets.splits import Splits
 from benchmarks.training.run import execute
 from few_glyphs import patterns
 from trained_run import patterns_run

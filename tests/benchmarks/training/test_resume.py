@@ -19,9 +19,9 @@ from benchmarks.__main__ import main
 from benchmarks.reporting.report import report
 from benchmarks.results.paths import run_folder
 from benchmarks.results.writing import start, write_comparison
+from benchmarks.settings.described import load_splits
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run
-from benchmarks.training.assembly import load_splits
 from benchmarks.training.hooks import SECONDS
 from benchmarks.training.run import execute
 

@@ -20,6 +20,8 @@ from torch.utils.data import RandomSampler
 
 import benchmarks
 from benchmarks.datasets import ImageClasses, RandomAffine, RandomFlip
+from benchmarks.datasets.batches import SeededSampler, batches_of
+from benchmarks.datasets.splits import Splits
 from benchmarks.datasets.transforms import InTurn, batch_at
 from benchmarks.errors import SettingsError
 from benchmarks.evaluation.metrics import MAIN_METRIC
@@ -27,8 +29,7 @@ from benchmarks.evaluation.retrieval import RetrievalAccuracy
 from benchmarks.results import changes, paths, writing
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run, dump
-from benchmarks.training.assembly import Parts, Splits
-from benchmarks.training.batches import SeededSampler, batches_of
+from benchmarks.training.assembly import Parts
 from benchmarks.training.hooks import RecordingHooks
 from benchmarks.training.run import execute
 from benchmarks.training.timing import PARTS

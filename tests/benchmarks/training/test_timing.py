@@ -6,8 +6,8 @@ from pytorch_metric_learning.losses import ProxyNCALoss
 from torch import nn
 from torch.utils.data import SequentialSampler
 
+from benchmarks.datasets.batches import SeededSampler
 from benchmarks.training import timing
-from benchmarks.training.batches import SeededSampler
 from benchmarks.training.timing import PARTS, StepClock
 from benchmarks.training.trainer import Trainer
 from few_glyphs import patterns

@@ -14,9 +14,10 @@ from benchmarks import files
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import evaluate
 from benchmarks.results.paths import run_folder
+from benchmarks.settings.described import load_splits
 from benchmarks.settings.reading import load
 from benchmarks.settings.schema import Run
-from benchmarks.training.assembly import Parts, load_splits
+from benchmarks.training.assembly import Parts
 from benchmarks.training.hooks import SECONDS
 from benchmarks.training.run import execute
 

@@ -16,23 +16,10 @@ from benchmarks.training import compare
 from benchmarks.training.workers import Workers
 from benchmarks.tuning import report, tune
 
-# Test classes cannot be read.
-SETTINGS = """
-data:
-  train: {few_glyphs.patterns: {split: train}}
-  val: {few_glyphs.patterns: {split: val}}
-  test: {few_glyphs.patterns: {split: none}}
-model:
-  trunk: {ConvTrunk: {widths: [8, 8]}}
-  embedder: {LinearEmbedder: {in_features: 8}}
-sampler: {RandomSampler: {}}
-batch_size: 32
+SETTINGS = f"extends: {Path(__file__).parents[2] / 'patterns.yaml'}"
+SETTINGS += """
+data: {test: {few_glyphs.patterns: {split: none}}}  # Test classes cannot be read.
 epochs: 3
-iterations_per_epoch: 2
-optimizers:
-  trunk: {AdamW: {lr: 3e-3}}
-  embedder: {AdamW: {lr: 3e-3}}
-  metric_loss: {AdamW: {lr: 0.01}}
 parallel_runs: 1
 variants:
   raw: {model: {trunk: {PixelTrunk: {}}, embedder: null}, epochs: 0}
@@ -332,6 +319,7 @@ def test_a_dry_run_says_what_is_searched_and_leaves_nothing(config, tmp_path, ca
             "tune.seeds=[0,0]",
             r"tune.seeds: expected different non-negative integers but got \[0, 0\]",
         ),
+        ("tune.seeds=[[0]]", r"tune.seeds: .* integers but got \[\[0\]\]"),
         ("tune.ranges=null", "tune.ranges"),
         ("data.val=null", "data: one of val and test is needed|data.val: tuning chooses on valid"),
         (

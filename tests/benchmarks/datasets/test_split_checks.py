@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from benchmarks.datasets import Glyphs, ImageClasses, ImageFiles, InShop
+from benchmarks.datasets.split_checks import check_splits, overlaps
+from benchmarks.datasets.splits import Splits
 from benchmarks.errors import SettingsError
-from benchmarks.training.assembly import Splits
-from benchmarks.training.split_checks import check, overlaps
 from few_glyphs import patterns
 from miniature_sets import write_inshop
 
@@ -33,7 +33,7 @@ def on_disk(folder: Path, *names: str) -> ImageClasses:
 
 
 def test_splits_of_other_classes_and_images_pass():
-    check(Splits(TRAIN, VAL, TEST), allow_overlap=False)
+    check_splits(Splits(TRAIN, VAL, TEST), allow_overlap=False)
     assert overlaps(Splits(*(Glyphs(split) for split in ("train", "val", "test")))) == []
 
 
@@ -46,7 +46,7 @@ def test_files_that_are_missing_or_empty_are_named_before_training(tmp_path):
         "7 images of train, test are missing or empty: .*train/b, .*test/a, .* and 2 more. Put"
     )
     with pytest.raises(SettingsError, match=message):
-        check(Splits(train, None, test), allow_overlap=True)
+        check_splits(Splits(train, None, test), allow_overlap=True)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_shared_classes_are_refused_unless_it_is_meant(splits, pair):
     (told,) = overlaps(splits)
     assert told.startswith(f"{pair} share 8 classes (such as ")
     with pytest.raises(SettingsError, match=rf"^data: {pair} share 8 .*data\.allow_overlap=true"):
-        check(splits, allow_overlap=False)
+        check_splits(splits, allow_overlap=False)
 
 
 def test_some_shared_classes_are_counted():
@@ -90,9 +90,9 @@ def test_test_and_gallery_share_classes_but_no_images():
     images = torch.rand(6, 1, 4, 4)
     queries = ImageClasses(images[:3], torch.tensor([0, 1, 2]), "abc")
     gallery = ImageClasses(images[3:], torch.tensor([0, 1, 2]), "abc")
-    check(Splits(TRAIN, None, queries, gallery), allow_overlap=False)
+    check_splits(Splits(TRAIN, None, queries, gallery), allow_overlap=False)
     with pytest.raises(SettingsError, match="test and gallery share 3 images"):
-        check(Splits(TRAIN, None, queries, queries), allow_overlap=False)
+        check_splits(Splits(TRAIN, None, queries, queries), allow_overlap=False)
 
 
 def test_a_label_means_the_same_class_in_test_and_gallery():
@@ -100,7 +100,7 @@ def test_a_label_means_the_same_class_in_test_and_gallery():
     queries = ImageClasses(images[:2], torch.tensor([0, 1]), "ab")
     gallery = ImageClasses(images[2:], torch.tensor([0, 1]), "ba")
     with pytest.raises(SettingsError, match="data.gallery: .*label 0 is 'b' there and 'a' in"):
-        check(Splits(TRAIN, None, queries, gallery), allow_overlap=False)
+        check_splits(Splits(TRAIN, None, queries, gallery), allow_overlap=False)
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link, None])
@@ -118,7 +118,7 @@ def test_the_same_file_is_found_through_links(link, tmp_path):
 def test_the_queries_and_the_gallery_of_in_shop_pass(tmp_path):
     root = write_inshop(tmp_path)
     splits = [InShop(root, split, partial=True) for split in ("train", "query", "gallery")]
-    check(Splits(splits[0], None, *splits[1:]), allow_overlap=False)
+    check_splits(Splits(splits[0], None, *splits[1:]), allow_overlap=False)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -126,7 +126,7 @@ def test_classes_of_one_image_each_are_refused_before_training(split):
     alone = patterns("test", count=1)
     splits = Splits(TRAIN, **({"val": None, "test": None} | {split: alone}))
     with pytest.raises(SettingsError, match=f"^data.{split}: no class has two images"):
-        check(splits, allow_overlap=True)
+        check_splits(splits, allow_overlap=True)
 
 
 def test_images_of_a_kind_that_is_not_known_are_compared_by_class_alone():

@@ -14,8 +14,8 @@ from torch import Tensor
 from benchmarks import files
 from benchmarks.datasets import ImageClasses
 from benchmarks.datasets.image_files import pixels
+from benchmarks.datasets.splits import Splits
 from benchmarks.results import paths, reading
-from benchmarks.training.assembly import Splits
 
 QUERIES = 3  # at each end
 LARGEST = 64  # pixels of a side of an image that is kept

@@ -7,7 +7,7 @@ import torch
 from pytorch_metric_learning.utils import common_functions as c_f
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-from benchmarks.datasets import ImageClasses
+from benchmarks.datasets.image_classes import ImageClasses
 from benchmarks.datasets.loading import BatchesByPlace, loader
 from benchmarks.seeding import derived_seed
 

@@ -5,10 +5,11 @@ from collections.abc import Hashable, Iterator, Mapping
 
 from torch import Tensor
 
-from benchmarks.datasets import ImageClasses, ImageFiles
 from benchmarks.datasets.class_folders import MOST_NAMES
+from benchmarks.datasets.image_classes import ImageClasses
+from benchmarks.datasets.image_files import ImageFiles
+from benchmarks.datasets.splits import Splits
 from benchmarks.errors import SettingsError
-from benchmarks.training.assembly import Splits
 
 # Who may not have seen what: validation and test classes are unseen in training, test classes are
 # not those that chose the epoch. Test images and gallery are of the same classes.
@@ -19,7 +20,7 @@ APART = (
 OF_THE_SAME_CLASSES = ("test", "gallery")
 
 
-def check(splits: Splits, allow_overlap: bool) -> None:
+def check_splits(splits: Splits, allow_overlap: bool) -> None:
     """Raise a SettingsError for splits without files, with shared classes, or nothing to retrieve.
 
     Arguments:
@@ -50,7 +51,7 @@ def overlaps(splits: Splits) -> list[str]:
     Images are the same that have the same pixels, where both splits hold theirs in memory, or that
     are the same file, where both read them from disk.
     """
-    there = {name: images for name, images in vars(splits).items() if images is not None}
+    there = splits.given()
     seen = {name: _images(images) for name, images in there.items()}
     found = []
     for one, other in APART:
@@ -74,8 +75,8 @@ def overlaps(splits: Splits) -> list[str]:
 def _check_files(splits: Splits) -> None:
     """Raise a SettingsError if a batch, the last one maybe, would find files missing or empty."""
     lost = {}
-    for name, images in vars(splits).items():
-        if images is not None and isinstance(images.images, ImageFiles):
+    for name, images in splits.given().items():
+        if isinstance(images.images, ImageFiles):
             lost |= {path: name for path in images.images.paths if _is_lost(path)}
     if lost:
         paths = list(lost)
