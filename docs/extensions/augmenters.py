@@ -41,6 +41,11 @@ def methods(folder: str) -> str:
     )
 
 
+def short_link(augmenter: Augmenter, folder: str) -> str:
+    """Return the name of a method without what its letters stand for, with a link through a folder."""
+    return f"[{_method(augmenter).partition(',')[0]}]({folder}{_page(augmenter)})"
+
+
 def summary(augmenter: Augmenter) -> str:
     """Return the first sentence of the docstring."""
     return " ".join(_docstring(augmenter).split("\n\n")[0].split())
