@@ -33,9 +33,8 @@ class MemVir(BaseAugmenter):
 
     Each remembered step has C classes of its own: an embedding of class y in that step is a
     negative of today's proxy of y, too. What is remembered is constant; embeddings that are not
-    finite are left out. Nothing is made of the
-    memory before it has a step that is old enough; all N steps take part after `warm_up_steps` +
-    N (M + 1) steps.
+    finite are left out. The first virtual classes come when the memory has a step that is old
+    enough; all N steps take part after `warm_up_steps` + N (M + 1) steps.
 
     **Step size.** In a mean over all embeddings the share of the real ones shrinks to 1 / (N + 1).
     If the network did not change at all, a cross-entropy over cosines (NormalizedSoftmaxLoss,
