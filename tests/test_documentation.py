@@ -93,11 +93,14 @@ def test_the_search_finds_what_users_type(word):
     assert any(word in re.split(separator, page.read_text()) for page in pages)
 
 
-def test_single_studies_are_left_out_of_the_search():
-    for place, meta in {"results/one/summary.md": {"exclude": True}, "index.md": None}.items():
-        page = SimpleNamespace(file=SimpleNamespace(src_uri=place), meta={})
-        assert results.on_page_markdown("text", page=page) == "text"
-        assert page.meta.get("search") == meta
+def test_single_studies_are_left_out_of_the_search_and_lead_to_the_page_of_all():
+    text = "# title\n\ntext"
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="results/one/summary.md"), meta={})
+    assert results.on_page_markdown(text, page=page) == f"# title\n\n{results.WAY_BACK}\n\ntext"
+    assert page.meta == {"search": {"exclude": True}}
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"), meta={})
+    assert results.on_page_markdown(text, page=page) == text
+    assert page.meta == {}
 
 
 def test_the_site_works_without_a_network():
