@@ -42,7 +42,7 @@ def methods(folder: str) -> str:
 
 
 def short_link(augmenter: Augmenter, folder: str) -> str:
-    """Return the name of a method without what its letters stand for, with a link through a folder."""
+    """Return the short name of a method, with a link to its page through a folder."""
     return f"[{_method(augmenter).partition(',')[0]}]({folder}{_page(augmenter)})"
 
 

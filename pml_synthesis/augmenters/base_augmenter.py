@@ -23,8 +23,9 @@ class BaseAugmenter(ModuleWithRecords):
     :meth:`update`.
 
     Its random numbers come from the generator that `synthesize` is given, which is made anew for
-    each call from the augmenter's own `seed` and `step`. Both are part of the `state_dict`, so a run
-    repeats bit for bit after a restart, and the global random state is neither read nor advanced.
+    each call from the augmenter's own `seed` and `step`. Both are part of the `state_dict`, so a
+    run repeats bit for bit after a restart, and the global random state is neither read nor
+    advanced.
 
     The step counts calls in training mode, so under gradient accumulation schedules advance with
     each of the accumulated calls. In eval mode the draws of the current step are used, and neither

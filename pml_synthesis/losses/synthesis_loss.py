@@ -32,7 +32,7 @@ class SynthesisLoss(BaseMetricLossFunction):
     .. math:: L(x \cup \tilde x, \; y \cup \tilde y; \; p \cup \tilde p)
 
     with :math:`(\tilde x, \tilde y, \tilde p)` made by the augmenter from :math:`(x, y, p)`. It is
-    the plain loss L(x, y; p) in eval mode, without an augmenter, and if the augmenter makes nothing.
+    the plain loss L(x, y; p) in eval mode, without an augmenter, and if nothing is synthesised.
 
     The regularizers of the wrapped loss see only real embeddings and proxies. A synthetic embedding
     inherits the mined weight and the class weight of its source. If it has a weight of its own, a
