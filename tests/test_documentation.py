@@ -110,6 +110,27 @@ def test_the_site_works_without_a_network():
     assert "iframe-worker" in script and (ROOT / "docs" / script).exists()
 
 
+def test_a_formula_of_its_own_scrolls_where_the_page_is_narrow():
+    markdown = pytest.importorskip("markdown")
+    mathml = pytest.importorskip("docs.extensions.mathml", exc_type=ImportError)
+    html = markdown.markdown("$$x$$ and $y$", extensions=[mathml.Formulas()])
+    assert html.count('<span class="formula"><math') == 1 and html.count("<math") == 2
+
+
+def test_references_in_docstrings_are_links():
+    docstrings = pytest.importorskip("docs.extensions.docstrings", exc_type=ImportError)
+    for role in ("attr", "class", "func", "meth"):
+        assert docstrings.in_markdown(f"see :{role}:`~a.b`") == "see [`b`][a.b]"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_of_losses_has_each_reason_once_for_all_losses():
+    reasons = re.findall(r"^\d+\. (.*)$", losses_page.PATH.read_text(), re.MULTILINE)
+    names = "|".join(map(re.escape, losses_page.LOSSES))
+    general = {re.sub(rf"^(.*?)\b({names})\b", r"\1the loss", reason) for reason in reasons}
+    assert len(general) == len(reasons)
+
+
 def test_every_public_name_has_its_place():
     text = "\n".join(page.read_text() for page in SITE_PAGES)
     documented = set(re.findall(r"^::: pml_synthesis\S*\.(\w+)$", text, flags=re.MULTILINE))
