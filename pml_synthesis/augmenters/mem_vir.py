@@ -39,9 +39,11 @@ class MemVir(BaseAugmenter):
     **Step size.** In a mean over all embeddings the share of the real ones shrinks to 1 / (N + 1).
     If the network did not change at all, a cross-entropy over cosines (NormalizedSoftmaxLoss,
     ProxyNCALoss) would be the plain loss + log(N + 1), and its gradients those of the plain loss
-    divided by N + 1. With `normalize` the mean is divided by the number of real embeddings, as that
-    of the plain loss is, and those gradients are the plain ones. The loss is then N + 1 times as
-    large. Losses with a sum instead of a mean are the same with both.
+    divided by N + 1.
+
+    With `normalize` the mean is divided by the number of real embeddings, as that of the plain loss
+    is, and those gradients are the plain ones. The loss is then N + 1 times as large. Losses with a
+    sum instead of a mean are the same with both.
 
     **Memory.** The buffers take
 
