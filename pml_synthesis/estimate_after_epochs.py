@@ -20,9 +20,9 @@ class EstimateAfterEpochs:
 
     The embeddings of the training set are computed in eval mode, without gradients and not
     normalised, and are given to every augmenter inside of the losses of the trainer that asks for
-    them (:attr:`BaseAugmenter.requires_estimate`). They are kept until the end of the estimate,
-    on the device that the models leave them on. Each process of a distributed run computes all of
-    them.
+    them (:attr:`~pml_synthesis.BaseAugmenter.requires_estimate`). They are kept until the end of
+    the estimate, on the device that the models leave them on. Each process of a distributed run
+    computes all of them.
 
     Args:
         dataset: the training set, best without random transforms, or None for the one of the

@@ -93,11 +93,14 @@ def test_the_search_finds_what_users_type(word):
     assert any(word in re.split(separator, page.read_text()) for page in pages)
 
 
-def test_single_studies_are_left_out_of_the_search():
-    for place, meta in {"results/one/summary.md": {"exclude": True}, "index.md": None}.items():
-        page = SimpleNamespace(file=SimpleNamespace(src_uri=place), meta={})
-        assert results.on_page_markdown("text", page=page) == "text"
-        assert page.meta.get("search") == meta
+def test_single_studies_are_left_out_of_the_search_and_lead_to_the_page_of_all():
+    text = "# title\n\ntext"
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="results/one/summary.md"), meta={})
+    assert results.on_page_markdown(text, page=page) == f"# title\n\n{results.WAY_BACK}\n\ntext"
+    assert page.meta == {"search": {"exclude": True}}
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"), meta={})
+    assert results.on_page_markdown(text, page=page) == text
+    assert page.meta == {}
 
 
 def test_the_site_works_without_a_network():
@@ -105,6 +108,27 @@ def test_the_site_works_without_a_network():
     # A name with "iframe-worker" keeps the plugin from naming a script of the network.
     (script,) = SITE["extra"]["polyfills"]
     assert "iframe-worker" in script and (ROOT / "docs" / script).exists()
+
+
+def test_a_formula_of_its_own_scrolls_where_the_page_is_narrow():
+    markdown = pytest.importorskip("markdown")
+    mathml = pytest.importorskip("docs.extensions.mathml", exc_type=ImportError)
+    html = markdown.markdown("$$x$$ and $y$", extensions=[mathml.Formulas()])
+    assert html.count('<span class="formula"><math') == 1 and html.count("<math") == 2
+
+
+def test_references_in_docstrings_are_links():
+    docstrings = pytest.importorskip("docs.extensions.docstrings", exc_type=ImportError)
+    for role in ("attr", "class", "func", "meth"):
+        assert docstrings.in_markdown(f"see :{role}:`~a.b`") == "see [`b`][a.b]"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_of_losses_has_each_reason_once_for_all_losses():
+    reasons = re.findall(r"^\d+\. (.*)$", losses_page.PATH.read_text(), re.MULTILINE)
+    names = "|".join(map(re.escape, losses_page.LOSSES))
+    general = {re.sub(rf"^(.*?)\b({names})\b", r"\1the loss", reason) for reason in reasons}
+    assert len(general) == len(reasons)
 
 
 def test_every_public_name_has_its_place():

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import pml_synthesis
-from docs.extensions.augmenters import source_of
+from docs.extensions.augmenters import method_name, source_of
 from pml_synthesis import BaseAugmenter, augmenters
 from reference import PUBLIC_AUGMENTERS, module_name, reference_of
 
@@ -55,7 +55,7 @@ def test_an_augmenter_has_a_reference_with_examples_and_a_test(augmenter):
 def test_an_augmenter_has_a_page(augmenter):
     name = augmenter.__name__
     page = (ROOT / "docs" / "augmenters" / f"{module_name(augmenter)}.md").read_text()
-    assert page.startswith(f"# {name}\n\n<!-- table: {name} -->\n")
+    assert page.startswith(f"# {method_name(augmenter)}\n\n<!-- table: {name} -->\n")
     assert f"::: pml_synthesis.{name}\n" in page
 
 

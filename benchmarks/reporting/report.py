@@ -111,6 +111,8 @@ def _page(
             "",
             *(["## What is retrieved", "", retrieved.CAPTION, ""] if examples else []),
             *(f"![{in_words(path.stem)}]({path.name})\n" for path in examples),
+            *(["## Training embeddings and their proxies", "", VIEWS, ""] if views else []),
+            *(f"![{in_words(path.stem)}]({path.name})\n" for path in views),
             "## Settings of all variants",
             "",
             f"```yaml\n{yaml.safe_dump(common)}```",
@@ -119,8 +121,6 @@ def _page(
             "",
             f"```yaml\n{yaml.safe_dump(differing, sort_keys=False, allow_unicode=True)}```",
             "",
-            *(["## Training embeddings and their proxies", "", VIEWS, ""] if views else []),
-            *(f"![{in_words(path.stem)}]({path.name})\n" for path in views),
         ]
     )
 

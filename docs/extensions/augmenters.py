@@ -35,10 +35,15 @@ def head(augmenter: Augmenter) -> str:
 def methods(folder: str) -> str:
     """Return a list of all methods, with links through a folder."""
     return "\n".join(
-        f"- **[{_method(augmenter)}]({folder}{_page(augmenter)})** ({paper(augmenter)}): "
+        f"- **[{method_name(augmenter)}]({folder}{_page(augmenter)})** ({paper(augmenter)}): "
         f"{_lower(summary(augmenter))}"
         for augmenter in AUGMENTERS
     )
+
+
+def short_link(augmenter: Augmenter, folder: str) -> str:
+    """Return the short name of a method, with a link to its page through a folder."""
+    return f"[{method_name(augmenter).partition(',')[0]}]({folder}{_page(augmenter)})"
 
 
 def summary(augmenter: Augmenter) -> str:
@@ -92,7 +97,7 @@ def _reached(batch: object, tensor: torch.Tensor) -> bool:
 # --------------------------------------------------------------------------- by their names
 
 
-def _method(augmenter: Augmenter) -> str:
+def method_name(augmenter: Augmenter) -> str:
     """Return the name of the method, which is the first line of its module."""
     return inspect.getdoc(sys.modules[augmenter.__module__]).partition(".")[0]
 

@@ -9,7 +9,7 @@ import griffe
 # The line of the directive, and what stands indented below it.
 _DISPLAYED = re.compile(r"^\.\. math::(.*\n(?:[ ]+\S.*\n|\n(?=[ ]))*)", re.MULTILINE)
 _INLINE = re.compile(r":math:`(.+?)`", re.DOTALL)
-_REFERENCE = re.compile(r":(?:class|func|meth):`~?((?:\w+\.)*(\w+))`")
+_REFERENCE = re.compile(r":(?:attr|class|func|meth):`~?((?:\w+\.)*(\w+))`")
 _EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
 _HEADING = re.compile(r"^(Source|Default reducer[^:\n]*): ", re.MULTILINE)
 

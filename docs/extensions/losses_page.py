@@ -16,7 +16,7 @@ import torch
 from pytorch_metric_learning import losses, miners, reducers
 from torch import Tensor
 
-from docs.extensions.augmenters import AUGMENTERS
+from docs.extensions.augmenters import AUGMENTERS, short_link
 from docs.extensions.markdown_table import table
 from pml_synthesis import (
     BaseAugmenter,
@@ -40,7 +40,7 @@ torch {torch} by `python -m docs.extensions.losses_page`, which writes this page
 - **both**: in a [SynthesisLoss](hooks/synthesis_loss.md) and with a
   [SynthesisRegularizer](hooks/synthesis_regularizer.md)
 - **joined**: in a SynthesisLoss only; **term**: with a SynthesisRegularizer only
-- **(1)**, **(2)**, ...: the reasons why not, listed below the table
+- **(1)**, **(2)**, ...: why not, in the words of the errors, below the table
 - **proxies**: the parameter of the loss, with C classes, K centres of each, and D dimensions
 - **fast**: whether a SynthesisLoss hands over cosines instead of proxies where an augmenter makes
   new classes, in float32 and float64 and with the default distance of the loss
@@ -51,13 +51,14 @@ Each loss inside a MultipleLosses can be a SynthesisLoss or have a SynthesisRegu
 
 ## What PML's proxy losses do not do themselves
 
-Each row is an input that some of the ten proxy losses cannot handle. The second column shows how
-PML's bare loss fails, the third what remains of that in a SynthesisLoss. A loss with a
-SynthesisRegularizer behaves like the bare one. Which kernels exist for a dtype depends on torch.
+Inputs that some of the ten proxy losses cannot handle. The second column shows how PML's bare loss
+fails, the third what remains of that in a SynthesisLoss. A loss with a SynthesisRegularizer behaves
+like the bare one. Which kernels exist for a dtype depends on torch.
 
 {exceptions}
 """
 
+FOLDER = "augmenters/"
 C, D, B = 6, 8, 12
 NO_LOSSES = (
     losses.BaseLossWrapper,
@@ -105,7 +106,7 @@ def supported() -> str:
         [name, *_weight(LOSSES[name]), *(_cell(LOSSES[name], by, reasons) for by in AUGMENTERS)]
         for name in names
     ]
-    head = ["loss", "proxies", "fast", *(augmenter.__name__ for augmenter in AUGMENTERS)]
+    head = ["loss", "proxies", "fast", *(short_link(augmenter, FOLDER) for augmenter in AUGMENTERS)]
     numbered = [f"{number}. {reason}" for number, reason in enumerate(reasons, start=1)]
     return "\n".join([table(head, rows), "", *numbered])
 
@@ -146,8 +147,10 @@ def _cell(loss_class: type, augmenter: type[BaseAugmenter], reasons: list[str]) 
     working = [hook for hook, reason in why_not.items() if not reason]
     numbers = []
     for reason in filter(None, why_not.values()):
-        reason = re.sub(rf"{loss_class.__name__}(?= keeps| cannot)", "the loss", reason)
-        reason = reason.replace(augmenter.__name__, "the augmenter")
+        # In words that hold for all losses with the same reason.
+        reason = re.sub(rf"{loss_class.__name__}(?= (keeps|cannot|sums|takes))", "the loss", reason)
+        reason = reason.replace(augmenter.__name__, "the augmenter").partition(": see the page")[0]
+        reason = reason[0].lower() + reason[1:]
         if reason not in reasons:
             reasons.append(reason)
         numbers.append(reasons.index(reason) + 1)
@@ -214,7 +217,7 @@ def _class_weights(loss: Any, x: Tensor, y: Tensor) -> Call:
 GIVEN: dict[str, Callable[[Any, Tensor, Tensor], Call]] = {
     "an embedding equal to its proxy": _equal_to_its_proxy,
     "an embedding of zeros": _zero_row,
-    "no rows": lambda loss, x, y: (x[:0], y[:0]),
+    "an empty batch": lambda loss, x, y: (x[:0], y[:0]),
     "float16 embeddings on the CPU": lambda loss, x, y: (x.half(), y),
     "bfloat16 embeddings on the CPU": lambda loss, x, y: (x.bfloat16(), y),
     "float64 embeddings": lambda loss, x, y: (x.double(), y),

@@ -21,6 +21,9 @@ class Formula(InlineProcessor):
         mathml = convert(" ".join(match[1].split()), display=self.display)
         # The bars of a norm would grow to the height of the whole formula.
         mathml = mathml.replace("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>')
+        if self.display == "block":
+            # A formula that is wider than the page scrolls in it.
+            mathml = f'<span class="formula">{mathml}</span>'
         return self.md.htmlStash.store(mathml), match.start(), match.end()
 
 

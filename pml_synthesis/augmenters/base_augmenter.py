@@ -20,12 +20,16 @@ class BaseAugmenter(ModuleWithRecords):
     """Makes a synthetic batch from a batch: the base class of all augmenters.
 
     A subclass implements :meth:`synthesize` and, if it remembers something over steps,
-    :meth:`update`. Its random numbers come from the generator that it is given there, which is made
-    anew for each call from the augmenter's own `seed` and `step`: a run repeats bit for bit after a
-    restart, and neither reads nor advances the global random state. Both are part of the
-    `state_dict`. The step counts calls in training mode, so under gradient accumulation schedules
-    advance with each of the accumulated calls. In eval mode the draws of the current step are used,
-    and neither the step nor the memory changes.
+    :meth:`update`.
+
+    Its random numbers come from the generator that `synthesize` is given, which is made anew for
+    each call from the augmenter's own `seed` and `step`. Both are part of the `state_dict`, so a
+    run repeats bit for bit after a restart, and the global random state is neither read nor
+    advanced.
+
+    The step counts calls in training mode, so under gradient accumulation schedules advance with
+    each of the accumulated calls. In eval mode the draws of the current step are used, and neither
+    the step nor the memory changes.
 
     A memory is kept in buffers of fixed shapes, so that a checkpoint loads into a new object, and
     in the host integers named by :attr:`counters`. An augmenter with parameters trains through the

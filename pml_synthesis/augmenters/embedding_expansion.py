@@ -13,7 +13,7 @@ from .synthetic_batch import SyntheticBatch
 
 
 class EmbeddingExpansion(BaseAugmenter):
-    r"""Interpolates pairs of embeddings of one class, and lets the points harden negative pairs.
+    r"""Interpolates pairs of embeddings of one class, to make negative pairs harder.
 
     For a pair a, b of one class and N(v) = v / ||v||,
 

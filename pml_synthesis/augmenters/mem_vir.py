@@ -33,16 +33,17 @@ class MemVir(BaseAugmenter):
 
     Each remembered step has C classes of its own: an embedding of class y in that step is a
     negative of today's proxy of y, too. What is remembered is constant; embeddings that are not
-    finite are left out. Nothing is made of the
-    memory before it has a step that is old enough; all N steps take part after `warm_up_steps` +
-    N (M + 1) steps.
+    finite are left out. The first virtual classes come when the memory has a step that is old
+    enough; all N steps take part after `warm_up_steps` + N (M + 1) steps.
 
     **Step size.** In a mean over all embeddings the share of the real ones shrinks to 1 / (N + 1).
     If the network did not change at all, a cross-entropy over cosines (NormalizedSoftmaxLoss,
     ProxyNCALoss) would be the plain loss + log(N + 1), and its gradients those of the plain loss
-    divided by N + 1. With `normalize` the mean is divided by the number of real embeddings, as that
-    of the plain loss is, and those gradients are the plain ones. The loss is then N + 1 times as
-    large. Losses with a sum instead of a mean are the same with both.
+    divided by N + 1.
+
+    With `normalize` the mean is divided by the number of real embeddings, as that of the plain loss
+    is, and those gradients are the plain ones. The loss is then N + 1 times as large. Losses with a
+    sum instead of a mean are the same with both.
 
     **Memory.** The buffers take
 

@@ -29,10 +29,11 @@ class ProxySynthesis(BaseAugmenter):
 
     Each ordered pair of classes is one new class with one proxy, however many embeddings it has.
     Classes of several centres are mixed centre by centre. Gradients reach embeddings and proxies.
-    Embeddings are paired at random over classes and within them, whatever the order of the batch;
-    if one class fills more than half of it there are fewer pairs, and none if there is but one
-    class. Where :math:`\lambda` is 1/2 up to the precision of the embeddings, it is moved by as
-    much, so that no two opposite vectors cancel.
+
+    Embeddings are paired at random over classes and within them, whatever the order of the batch.
+    If one class fills more than half of the batch there are fewer pairs, and none in a batch of one
+    class. If :math:`\lambda` is 1/2 up to the precision of the embeddings, it is moved by as much,
+    so that no two opposite vectors cancel.
 
     Args:
         alpha: of the Beta distribution, positive. The smaller, the closer the new classes lie to

@@ -31,21 +31,22 @@ class SynthesisLoss(BaseMetricLossFunction):
 
     .. math:: L(x \cup \tilde x, \; y \cup \tilde y; \; p \cup \tilde p)
 
-    with :math:`(\tilde x, \tilde y, \tilde p)` made by the augmenter from :math:`(x, y, p)`. In
-    eval mode, without an augmenter and where the augmenter makes nothing, it is L(x, y; p) itself.
-    Whatever the wrapped loss has keeps its meaning: its regularizers see the real embeddings and
-    proxies alone, and a synthetic embedding inherits the mined weight and the class weight of its
-    source. Where it has a weight of its own, a mean over embeddings is divided by the sum of the
-    weights. With pair losses, each mined tuple is repeated with the synthetic embedding as anchor
-    in the place of its source, unless a `miner` sees the joined batch.
+    with :math:`(\tilde x, \tilde y, \tilde p)` made by the augmenter from :math:`(x, y, p)`. It is
+    the plain loss L(x, y; p) in eval mode, without an augmenter, and if nothing is synthesised.
+
+    The regularizers of the wrapped loss see only real embeddings and proxies. A synthetic embedding
+    inherits the mined weight and the class weight of its source. If it has a weight of its own, a
+    mean over embeddings is divided by the sum of the weights. With pair losses, each mined tuple is
+    repeated with the synthetic embedding as anchor in the place of its source, unless a `miner`
+    sees the joined batch.
 
     It has no distance, reducer or regularizer of its own and shows those of the wrapped loss, which
     is `.loss`: a checkpoint of the plain loss loads with `synthesis_loss.loss.load_state_dict`. The
     weight of the wrapped loss is never cast; PML itself casts it to the dtype of half embeddings.
     A call leaves the wrapped loss as it is, so that threads may have losses of their own.
 
-    A call that the augmenter refuses leaves its state as it is. If the wrapped loss raises after
-    it, the augmenter has taken its whole step, as in a call that succeeds.
+    If the augmenter raises, its state stays as it was. If the wrapped loss raises after it, the
+    augmenter has taken its whole step, as in a call that succeeds.
 
     Args:
         loss: any PML loss. An augmenter that needs proxies needs one whose proxies are known (all

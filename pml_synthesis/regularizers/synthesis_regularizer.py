@@ -27,13 +27,14 @@ class SynthesisRegularizer(BaseRegularizer):
     .. math:: L(x, y; \; p) + \lambda L(\tilde x, \tilde y; \; p \cup \tilde p)
 
     with :math:`(\tilde x, \tilde y, \tilde p)` made by the augmenter from (x, y, p) and
-    :math:`\lambda` the `embedding_reg_weight` of the loss. The term is the `compute_loss` of that
-    loss without its regularization, reduced by its reducer (by its default one where that gives no
-    scalar), and shows up as `embedding_reg_loss`. A synthetic embedding inherits the mined weight
-    and the class weight of its source; where it has a weight of its own, a mean over embeddings is
-    divided by the sum of the weights. In eval mode, and where nothing is synthesised, the term is
-    0. A warning tells where the weight is PML's default, the integer 1, and that of the method's
-    paper another one; 1.0 says that it is meant.
+    :math:`\lambda` the `embedding_reg_weight` of the loss. A warning is given if that is PML's
+    default, the integer 1, and the method's paper has another one; give 1.0 if you mean 1.
+
+    The term is the `compute_loss` of that loss without its regularization, reduced by its reducer
+    (by its default one if that gives no scalar), and shows up as `embedding_reg_loss`. In eval
+    mode, and if nothing is synthesised, the term is 0. A synthetic embedding inherits the mined
+    weight and the class weight of its source; if it has a weight of its own, a mean over embeddings
+    is divided by the sum of the weights.
 
     With a pair loss, synthetic embeddings of the role "all" are compared with one another, and
     those of the role "candidate" with real anchors; mined tuples, which name real pairs, do not
