@@ -197,6 +197,50 @@ def _which_one() -> str:
     return table(["method", "loss, network", "CUB", "Cars", "SOP", *measured, "needs"], rows)
 
 
+# ------------------------------------------------------------------------ plain losses alone
+
+SETS = {
+    "omniglot_full": "Omniglot, whole",
+    "emoji": "Emoji",
+    "fonts": "FontGlyphs",
+    "grocery": "GroceryStore",
+}
+
+
+def _baselines() -> str:
+    names = {
+        "raw_pixels": "raw pixels",
+        "untrained_trunk": "untrained network",
+        "norm_softmax": "norm-softmax",
+        "proxy_anchor": "Proxy-Anchor",
+        "multi_similarity": "MultiSimilarity",
+        "contrastive": "Contrastive",
+    }
+    studies = [summary(f"baselines_{key}") for key in SETS]
+    rows = [
+        [name, *(value(study.loc[variant]) for study in studies)] for variant, name in names.items()
+    ]
+    return table(
+        ["", *(f"[{name}](results/baselines_{key}/summary.md)" for key, name in SETS.items())], rows
+    )
+
+
+def _seen_classes() -> str:
+    names = {"arc_face": "ArcFace", "cos_face": "CosFace", "norm_softmax": "norm-softmax"}
+    rows = []
+    for key, data in {"omniglot": "Omniglot", "glyphs": "Glyphs"}.items():
+        seen, unseen = (summary(f"{kind}_classes_{key}") for kind in ("seen", "unseen"))
+        for variant, name in names.items():
+            cells = (
+                text
+                for study in (seen, unseen)
+                for text in (value(study.loc[variant]), gain(study.loc[f"{variant}+ps"]))
+            )
+            rows.append([f"{data}: {name}", *cells])
+    head = [text for kind in ("seen", "unseen") for text in (f"{kind} classes", "PS adds")]
+    return table(["MAP@R", *head], rows)
+
+
 # ----------------------------------------------------------------------------- tuned alike
 
 
@@ -343,6 +387,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "readme": _readme,
     "first_look": _first_look,
     "which_one": _which_one,
+    "baselines": _baselines,
+    "seen_classes": _seen_classes,
     "tuned": _tuned,
     "trials": _trials,
     "scales": _scales,
