@@ -218,7 +218,14 @@ def _baselines() -> str:
     }
     studies = [summary(f"baselines_{key}") for key in SETS]
     rows = [
-        [name, *(value(study.loc[variant]) for study in studies)] for variant, name in names.items()
+        [
+            name,
+            *(
+                value(study.loc[variant]) if variant in study.index else "left out"
+                for study in studies
+            ),
+        ]
+        for variant, name in names.items()
     ]
     return table(
         ["", *(f"[{name}](results/baselines_{key}/summary.md)" for key, name in SETS.items())], rows
