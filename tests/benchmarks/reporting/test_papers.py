@@ -44,9 +44,15 @@ SMALL_TRUNK = "{ConvTrunk: {widths: [4, 6], in_channels: 3}}"
 pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 
 
+@cache
+def settings_of(name: str) -> dict:
+    return read(PAPERS / f"{name}.yaml")
+
+
+@cache
 def with_small_trunk(name: str) -> list[str]:
     """Changes of a settings file, as timm need not be installed."""
-    settings = read(PAPERS / f"{name}.yaml")
+    settings = settings_of(name)
     places = {f"variants.{name}.": changes for name, changes in settings["variants"].items()}
     changes = []
     for place, tree in {"": settings, **places}.items():
@@ -345,7 +351,7 @@ def on_miniature(name: str, root: Path) -> list[str]:
     sizes = {"epochs": 1, "iterations_per_epoch": 2, "batch_size": 4}
     places = {"": sizes} | {
         f"variants.{variant}.": changes.keys() & sizes.keys()
-        for variant, changes in read(PAPERS / f"{name}.yaml")["variants"].items()
+        for variant, changes in settings_of(name)["variants"].items()
     }
     size = [f"{place}{size}={sizes[size]}" for place, own in places.items() for size in own]
     return [f"data.root={root}", *partial, *size, "seeds=[0]", "device=cpu", "data.workers=2"]
