@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 
@@ -15,6 +16,12 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _paths))
 
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="the device that the tests run on")
+
+
+def pytest_collection_finish():
+    """Let the garbage collector leave alone all modules and tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

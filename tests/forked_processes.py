@@ -42,6 +42,15 @@ def started(
     return process
 
 
+def ended(process: BaseProcess, seconds: float = 300) -> int | None:
+    """Return how a process ended, or None if it had to be killed after some time."""
+    process.join(seconds)
+    code = process.exitcode
+    # The process of the tests would wait for it.
+    process.kill()
+    return code
+
+
 def torchrun(folders: list[Path], task: Callable[..., None], *arguments: str) -> list[int | None]:
     """Run a task as torchrun does, a rank in each folder; return how each process ended.
 

@@ -25,9 +25,9 @@ def figure_in(text):
 def run(script, folder):
     """Run a script in a folder; return the figure that it prints."""
     process = forked_processes.started(folder, forked_processes.script, str(FOLDER / script))
-    process.join()
+    code = forked_processes.ended(process)
     printed = (folder / forked_processes.OUTPUT).read_text()
-    assert process.exitcode == 0, printed
+    assert code == 0, printed
     return figure_in(printed)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,6 @@ def page() -> str:
     )
 
 
-@cache  # It tries each loss with each augmenter.
 def supported() -> str:
     """Return the table of all losses and all augmenters, and the reasons that it numbers."""
     torch.manual_seed(0)

@@ -129,17 +129,8 @@ def test_the_memory_has_its_size_from_the_start(make):
     assert shapes == {name: value.shape for name, value in augmenter.state_dict().items()}
 
 
-@pytest.fixture
-def new_objects():
-    """Let `gc.get_objects` find what is new: all that other tests hold takes long to go through."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def bytes_of_tensors():
-    """Return how many bytes all new tensors hold that are alive."""
+    """Return how many bytes the tensors hold that are alive and younger than the tests."""
     gc.collect()
     tensors = (value for value in gc.get_objects() if issubclass(type(value), torch.Tensor))
     storages = [tensor.untyped_storage() for tensor in tensors]
@@ -147,7 +138,6 @@ def bytes_of_tensors():
 
 
 @all_memories
-@pytest.mark.usefixtures("new_objects")
 def test_a_full_memory_grows_no_more(make):
     augmenter, batches = make(), [inputs(step) for step in range(FULL)]
 

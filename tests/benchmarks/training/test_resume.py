@@ -81,9 +81,9 @@ def killed(tmp_path_factory) -> Path:
     config = folder / "letters.yaml"
     config.write_text(SETTINGS.replace("ONCE", str(folder / "once")) + f"results: {folder}/runs\n")
     process = forked_processes.started(folder, *compare(config))
-    process.join(120)
+    code = forked_processes.ended(process)
     printed = (folder / forked_processes.OUTPUT).read_text()
-    assert process.exitcode == -signal.SIGKILL, printed
+    assert code == -signal.SIGKILL, printed
     assert "epoch/s" in printed and "total_loss" not in printed, "one bar over all runs"
     return config
 
@@ -189,9 +189,9 @@ def test_an_interrupt_of_the_main_process_alone_stops_all(tmp_path):
     while process.is_alive() and not list(tmp_path.glob("runs/*/*/*/checkpoint.pt")):
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
-    process.join(60)
+    code = forked_processes.ended(process, 60)
     printed = (tmp_path / forked_processes.OUTPUT).read_text()
-    assert process.exitcode == 1 and "Stopped. The same command goes on" in printed
+    assert code == 1 and "Stopped. The same command goes on" in printed
 
 
 def has_ended(pid: int) -> bool:
