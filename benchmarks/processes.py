@@ -13,18 +13,18 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def start_method(module: str) -> str:
+def start_method(*modules: str) -> str:
     """Return how processes start: forked off one that has imported what they need.
 
     A process with threads is not forked safely, and one that is spawned imports everything anew,
     which takes seconds. What a forked process starts is forked off the same one.
 
     Arguments:
-        module: what they need.
+        modules: what they need.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return "spawn"
-    multiprocessing.set_forkserver_preload([module])
+    multiprocessing.set_forkserver_preload(list(modules))
     return "forkserver"
 
 

@@ -1,15 +1,27 @@
+import gc
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
 from cases import Example
 
+ROOT = Path(__file__).parents[1]
 os.environ.setdefault("MPLBACKEND", "Agg")  # No window opens.
+# Processes import what the tests do, in whichever folder they start.
+_paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _paths))
 
 
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="the device that the tests run on")
+
+
+def pytest_collection_finish():
+    """Let the garbage collector leave alone all modules and tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -28,6 +30,11 @@ def patterns(split: str, num_classes: int = 8, count: int = 8) -> ImageClasses:
     images = prototypes[labels]
     images = images + 0.5 * torch.randn(images.shape, generator=generator)
     return ImageClasses(images, labels, [f"{split} {i}" for i in range(num_classes)])
+
+
+def tell_if_imported(splits: object, advance: Callable[[str], None], module: str) -> None:
+    """A task of a worker process: say whether a module is imported when it starts."""
+    advance(f"{module}: {module in sys.modules}")
 
 
 class Scaled:

@@ -101,34 +101,38 @@ def train(name, rank=0, world_size=1, num_steps=STEPS, broadcast_buffers=True):
     return steps
 
 
-def train_as_rank(rank, world_size, folder):
-    """Train with each loss as one of the ranks and save what came of it."""
+def start_ranks(train_all, world_size, folder, *arguments):
+    """Return what each rank makes of its number, the number of ranks, and the arguments."""
+    torch.multiprocessing.start_processes(
+        _as_rank,
+        (world_size, str(folder), train_all, arguments),
+        nprocs=world_size,
+        # Forked off one that has imported what is set in this process, if anything is.
+        start_method="forkserver",
+    )
+    return [torch.load(folder / f"{rank}.pth", weights_only=True) for rank in range(world_size)]
 
-    def train_all():
-        return {name: train(name, rank, world_size) for name in LOSSES}
 
-    _as_rank(rank, world_size, folder, train_all)
+def train_each(rank, world_size):
+    """Train with each loss as one of the ranks."""
+    return {name: train(name, rank, world_size) for name in LOSSES}
 
 
-def remember_as_rank(rank, world_size, folder, num_steps):
+def remember(rank, world_size, num_steps):
     """Train with each memory, buffers broadcast by DistributedDataParallel or not."""
-
-    def train_all():
-        return {
-            f"{name} {how}": train(name, rank, world_size, num_steps, how)
-            for name in REMEMBERING
-            for how in (True, False)
-        }
-
-    _as_rank(rank, world_size, folder, train_all)
+    return {
+        f"{name} {how}": train(name, rank, world_size, num_steps, how)
+        for name in REMEMBERING
+        for how in (True, False)
+    }
 
 
-def _as_rank(rank, world_size, folder, train_all):
+def _as_rank(rank, world_size, folder, train_all, arguments):
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world_size
     )
-    torch.save(train_all(), f"{folder}/{rank}.pth")
+    torch.save(train_all(rank, world_size, *arguments), f"{folder}/{rank}.pth")
     # None leaves while another still talks to it. What is left of gloo's threads may abort a
     # process that ends in the ordinary way, and all that is wanted of it is in the file.
     torch.distributed.barrier()

@@ -1,14 +1,14 @@
 """The scripts of docs/examples run, and the page shows what is in them."""
 
 import difflib
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
-import pytest
+
+import forked_processes
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "examples"
@@ -17,34 +17,47 @@ SCRIPTS = {path.name: path.read_text() for path in sorted(FOLDER.glob("*.py"))}
 MAP_AT_R_OF_INPUTS = 0.093
 
 
-def run(script, folder, *launcher):
-    """Run a script in a folder; return the figures that it prints."""
-    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, str(FOLDER / script)]
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+def figure_in(text):
+    (figure,) = re.findall(r"unseen classes: (\S+)", text)
+    return float(figure)
+
+
+def run(script, folder):
+    """Run a script in a folder; return the figure that it prints."""
+    process = forked_processes.started(folder, forked_processes.script, str(FOLDER / script))
+    code = forked_processes.ended(process)
+    printed = (folder / forked_processes.OUTPUT).read_text()
+    assert code == 0, printed
+    return figure_in(printed)
+
+
+def test_the_plain_loop_as_users_run_it(tmp_path):
+    command = [sys.executable, str(FOLDER / "plain_loop.py")]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    return [float(figure) for figure in re.findall(r"unseen classes: (\S+)", result.stdout)]
-
-
-@pytest.mark.parametrize("script", ["before.py", "plain_loop.py"])
-def test_plain_loops(script, tmp_path):
-    (figure,) = run(script, tmp_path)
-    assert figure > 3 * MAP_AT_R_OF_INPUTS
+    assert figure_in(result.stdout) > 3 * MAP_AT_R_OF_INPUTS
     assert not any(tmp_path.iterdir())
 
 
+def test_the_loop_before(tmp_path):
+    assert run("before.py", tmp_path) > 3 * MAP_AT_R_OF_INPUTS
+    assert [path.name for path in tmp_path.iterdir()] == [forked_processes.OUTPUT]
+
+
 def test_pmls_trainer(tmp_path):
-    (figure,) = run("pml_trainer.py", tmp_path)
-    assert figure > 3 * MAP_AT_R_OF_INPUTS
+    assert run("pml_trainer.py", tmp_path) > 3 * MAP_AT_R_OF_INPUTS
     terms = pd.read_csv(tmp_path / "example_logs" / "loss_histories.csv")
     assert terms["total_loss"].iloc[-1] < terms["total_loss"].iloc[0]
 
 
 def test_two_processes(tmp_path):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    (figure,) = run("two_processes.py", tmp_path, *launcher)
-    assert figure > 3 * MAP_AT_R_OF_INPUTS
+    ranks = [tmp_path / "first", tmp_path / "second"]
+    path = str(FOLDER / "two_processes.py")
+    printed = [folder / forked_processes.OUTPUT for folder in ranks]
+    ended = forked_processes.torchrun(ranks, forked_processes.script, path)
+    assert ended == [0, 0], printed[0].read_text()
+    assert figure_in(printed[0].read_text()) > 3 * MAP_AT_R_OF_INPUTS
+    assert printed[1].read_text() == ""
 
 
 def test_one_line_and_its_import_are_all_that_is_added():

@@ -139,7 +139,7 @@ def test_augmenters(augmenter, batch):
         assert bool((norms < 1 + exact).all())
 
 
-@settings(hostile, max_examples=500)
+@hostile
 @given(st.sampled_from(PROXY_LOSSES), augmenters, st.data())
 def test_losses_are_finite_where_the_bare_loss_with_more_classes_is(case, augmenter, data):
     dtypes, centers = [torch.float32, torch.float64], [case.centers if case.centers > 1 else None]

@@ -17,7 +17,10 @@ from benchmarks.datasets.splits import Splits
 from benchmarks.errors import KilledRunError
 from benchmarks.processes import end_with_parent, start_method
 
-_context = multiprocessing.get_context(start_method(__name__))
+# What each run imports: an optimizer of torch imports torch's compiler, which takes a second.
+NEEDED = ("benchmarks.training.compare", "torch._dynamo")
+
+_context = multiprocessing.get_context(start_method(*NEEDED))
 _splits: Splits  # of a worker process
 _descriptions: "SimpleQueue[str | None]"
 

@@ -11,7 +11,7 @@ import reference
 from cases import CLOSE, EXAMPLES, draw_batch, draw_proxies
 from pml_synthesis import Compose, ProxySynthesis
 from ranks import REMEMBERING as IN_A_LOSS
-from ranks import remember_as_rank, train
+from ranks import remember, start_ranks, train
 
 # The examples are small: they are full long before.
 FULL = 16
@@ -130,7 +130,7 @@ def test_the_memory_has_its_size_from_the_start(make):
 
 
 def bytes_of_tensors():
-    """Return how many bytes all tensors hold that are alive."""
+    """Return how many bytes the tensors hold that are alive and younger than the tests."""
     gc.collect()
     tensors = (value for value in gc.get_objects() if issubclass(type(value), torch.Tensor))
     storages = [tensor.untyped_storage() for tensor in tensors]
@@ -161,18 +161,17 @@ NUM_STEPS = 10
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(remember_as_rank, (2, str(folder), NUM_STEPS), nprocs=2)
-    return [torch.load(folder / f"{rank}.pth", weights_only=True) for rank in range(2)]
+    return start_ranks(remember, 2, tmp_path_factory.mktemp("ranks"), NUM_STEPS)
 
 
 @pytest.mark.parametrize("broadcast_buffers", [True, False])
 @pytest.mark.parametrize("name", IN_A_LOSS)
 def test_two_processes_remember_what_one_does(ranks, name, broadcast_buffers):
     """The memory shows in the loss of each later step."""
+    alone = train(name, num_steps=NUM_STEPS)
     for results in ranks:
         steps = results[f"{name} {broadcast_buffers}"]
-        for got, expected in zip(steps, train(name, num_steps=NUM_STEPS), strict=True):
+        for got, expected in zip(steps, alone, strict=True):
             value, trunk, *proxies = expected
             torch.testing.assert_close(got[0], len(ranks) * value, **CLOSE)
             torch.testing.assert_close(got[1], trunk, **CLOSE)

@@ -141,7 +141,7 @@ gaps, offsets = st.floats(-6, -1), st.floats(-4, -1)
 
 @fast_losses
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(gaps, offsets, st.sampled_from([-1, 1]), st.integers(0, 1000))
 def test_equals_the_general_path_near_opposite_vectors(case, dtype, gap, offset, side, seed):
     x, y, proxies = opposite_batch(case, 10**gap, seed)

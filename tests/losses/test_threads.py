@@ -16,7 +16,7 @@ from pml_synthesis import (
 )
 from pml_synthesis.pml import current_call
 
-CALLS = 300
+CALLS = 150
 
 
 def joined(seed):

@@ -1,9 +1,7 @@
 """The settings of the papers: published numbers in them, a run of each, figures beside them."""
 
 import math
-import os
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
@@ -16,6 +14,7 @@ import torch
 from torch import nn
 
 import benchmarks
+import forked_processes
 from benchmarks import files
 from benchmarks.__main__ import main
 from benchmarks.datasets import CUB, Cars196, InShop, StanfordOnlineProducts
@@ -45,9 +44,15 @@ SMALL_TRUNK = "{ConvTrunk: {widths: [4, 6], in_channels: 3}}"
 pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 
 
+@cache
+def settings_of(name: str) -> dict:
+    return read(PAPERS / f"{name}.yaml")
+
+
+@cache
 def with_small_trunk(name: str) -> list[str]:
     """Changes of a settings file, as timm need not be installed."""
-    settings = read(PAPERS / f"{name}.yaml")
+    settings = settings_of(name)
     places = {f"variants.{name}.": changes for name, changes in settings["variants"].items()}
     changes = []
     for place, tree in {"": settings, **places}.items():
@@ -346,7 +351,7 @@ def on_miniature(name: str, root: Path) -> list[str]:
     sizes = {"epochs": 1, "iterations_per_epoch": 2, "batch_size": 4}
     places = {"": sizes} | {
         f"variants.{variant}.": changes.keys() & sizes.keys()
-        for variant, changes in read(PAPERS / f"{name}.yaml")["variants"].items()
+        for variant, changes in settings_of(name)["variants"].items()
     }
     size = [f"{place}{size}={sizes[size]}" for place, own in places.items() for size in own]
     return [f"data.root={root}", *partial, *size, "seeds=[0]", "device=cpu", "data.workers=2"]
@@ -409,14 +414,9 @@ def test_a_file_of_each_set_runs_in_a_process_that_has_others_read(key, roots, t
 def test_two_processes_of_torchrun_have_others_read_for_them(roots, tmp_path):
     changes = [*with_small_trunk("ps_cub"), *on_miniature("ps_cub", roots["cub"])]
     config = str(PAPERS / "ps_cub.yaml")
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "benchmarks"]
-    command += ["run", config, "--variant", "proxy_nca+ps", f"results={tmp_path}"]
-    subprocess.run(
-        [sys.executable, "-m", *command, *changes],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=300,
-    )
+    command = ["run", config, "--variant", "proxy_nca+ps", f"results={tmp_path}", *changes]
+    ranks = [tmp_path / "first", tmp_path / "second"]
+    assert forked_processes.torchrun(ranks, forked_processes.command, *command) == [0, 0]
     (run,) = pd.read_csv(tmp_path / "ps_cub" / "results.csv").to_dict("records")
     assert run["variant"] == "proxy_nca+ps" and 0 <= run["precision_at_1"] <= 1
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+import few_glyphs
 from benchmarks import __main__ as command_line
 from benchmarks import files
 from benchmarks.errors import KilledRunError, SettingsError
@@ -327,6 +328,15 @@ def test_a_killed_process_takes_no_other_run_with_it(config, tmp_path, capsys):
     main(command)
     assert read_metrics(folder)["variant"].unique().tolist() == ["plain", "plain+ps"]
     assert "runs that failed" not in capsys.readouterr().out.lower()
+
+
+@pytest.mark.skipif(workers._context.get_start_method() == "spawn", reason="nothing is forked")
+def test_a_process_is_forked_off_one_that_has_imported_what_each_run_does():
+    told: list[str] = []
+    with workers.Workers(1, None, told.append) as processes:
+        for module in workers.NEEDED:
+            processes.submit(few_glyphs.tell_if_imported, module).result()
+    assert told == [f"{module}: True" for module in workers.NEEDED]
 
 
 @pytest.mark.parametrize(

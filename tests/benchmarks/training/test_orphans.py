@@ -1,18 +1,18 @@
 """However the process that was started ends, all that it started end too."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
-import benchmarks
+import forked_processes
 
-ROOT = Path(benchmarks.__file__).parents[1]
 SETTINGS = """
 data:
   train: {few_glyphs.patterns: {split: train}}
@@ -29,6 +29,7 @@ parallel_runs: 1
 seeds: [0]
 variants: {plain: {loss: {ProxyNCALoss: {}}}}
 """
+COMMAND = ("compare", "letters.yaml", "--import", "few_glyphs")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks into /proc")
 
 
@@ -53,56 +54,83 @@ def started_by(pid: int) -> set[int]:
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
-    for _ in range(3000):
+    for _ in range(15_000):
         if condition():
             return
-        time.sleep(0.1)
+        time.sleep(0.02)
     raise AssertionError(what)
 
 
-def started(folder: Path, *launcher: str) -> subprocess.Popen:
+def write_settings(folder: Path) -> None:
     folder.mkdir()
     (folder / "letters.yaml").write_text(f"{SETTINGS}results: {folder}/runs\n")
-    command = ["-m", "benchmarks", "compare", "letters.yaml", "--import", "few_glyphs"]
+
+
+def started(folder: Path, *launcher: str) -> subprocess.Popen:
+    """The command line, in a process that imports everything anew."""
+    write_settings(folder)
     return subprocess.Popen(
-        [sys.executable, *launcher, *command],
+        [sys.executable, *launcher, "-m", "benchmarks", *COMMAND],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
         stderr=subprocess.DEVNULL,
     )
 
 
+@contextmanager
+def forked(folder: Path) -> Iterator[tuple[BaseProcess, Callable[[], set[int]]]]:
+    """A process that runs the command, and what tells which others are forked for it."""
+    write_settings(folder)
+    process = forked_processes.started(folder, forked_processes.command, *COMMAND)
+    server = int(status(process.pid)[1])
+    before = started_by(server)
+    try:
+        yield process, lambda: started_by(server) - before
+    finally:
+        process.kill()
+
+
+def checkpoint_of(folder: Path) -> Path:
+    return folder / "runs/letters/plain/seed_0/checkpoint.pt"
+
+
 def test_no_process_outlives_the_one_that_was_started(tmp_path):
-    signals = (signal.SIGKILL, signal.SIGTERM)
-    processes = {name: started(tmp_path / name.name) for name in signals}
-    descendants: dict[signal.Signals, set[int]] = {}
-    for name, process in processes.items():
-        trained = tmp_path / name.name / "runs/letters/plain/seed_0/checkpoint.pt"
-        wait_for(trained.exists, "no epoch was finished")
-        # One that counts what is shared, two that start others, one that runs, two that read.
-        wait_for(lambda pid=process.pid: len(started_by(pid)) >= 6, "nobody reads")
-        descendants[name] = started_by(process.pid)
-        process.send_signal(name)
-        assert process.wait(timeout=60) == -name
-    for name, pids in descendants.items():
-        wait_for(lambda pids=pids: not any(map(is_running, pids)), f"left after {name.name}")
+    folder = tmp_path / "killed"
+    process = started(folder)
+    wait_for(checkpoint_of(folder).exists, "no epoch was finished")
+    # One that counts what is shared, two that start others, one that runs, two that read.
+    wait_for(lambda: len(started_by(process.pid)) >= 6, "nobody reads")
+    pids = started_by(process.pid)
+    process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    wait_for(lambda: not any(map(is_running, pids)), "left after it was killed")
+
+
+def test_no_process_outlives_one_that_is_told_to_end(tmp_path):
+    folder = tmp_path / "terminated"
+    with forked(folder) as (process, others):
+        wait_for(checkpoint_of(folder).exists, "no epoch was finished")
+        wait_for(lambda: len(others()) >= 3, "nobody reads")
+        pids = others()
+        process.terminate()
+        process.join(60)
+        assert process.exitcode == -signal.SIGTERM
+        wait_for(lambda: not any(map(is_running, pids)), "left after it was told to end")
 
 
 def test_a_process_that_reads_ends_with_one_that_is_killed_before_it_is_ready(tmp_path):
-    process = started(tmp_path / "early")
-    # The process that starts those that read has just been started.
-    wait_for(lambda: len(started_by(process.pid)) >= 4, "nothing was started")
-    pids = started_by(process.pid)
-    process.kill()
-    process.wait(timeout=60)
-    wait_for(lambda: not any(map(is_running, pids)), "left")
+    with forked(tmp_path / "early") as (process, others):
+        # One runs, and one that reads has just been started.
+        wait_for(lambda: len(others()) >= 2, "nothing was started")
+        pids = others()
+        process.kill()
+        process.join(60)
+        wait_for(lambda: not any(map(is_running, pids | others())), "left")
 
 
 def test_no_process_outlives_torchrun(tmp_path):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     process = started(tmp_path / "ranks", *launcher)
-    trained = tmp_path / "ranks/runs/letters/plain/seed_0/checkpoint.pt"
-    wait_for(trained.exists, "no epoch was finished")
+    wait_for(checkpoint_of(tmp_path / "ranks").exists, "no epoch was finished")
     pids = started_by(process.pid)
     assert len(pids) >= 2
     process.kill()

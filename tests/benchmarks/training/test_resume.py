@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-import benchmarks
+import forked_processes
 from benchmarks import files
 from benchmarks.__main__ import main
 from benchmarks.reporting.report import report
@@ -25,7 +23,6 @@ from benchmarks.settings.schema import Run
 from benchmarks.training.hooks import SECONDS
 from benchmarks.training.run import execute
 
-ROOT = Path(benchmarks.__file__).parents[1]
 # All that carries a state: augmenter, schedule, transform, optimisers, batch norm, dropout.
 SETTINGS = """
 data:
@@ -72,23 +69,22 @@ MEMORIES = {
 }
 
 
+def compare(config: Path) -> tuple:
+    """The task of a process that runs the comparison."""
+    return forked_processes.command, "compare", str(config), *PERMITTED
+
+
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory) -> Path:
     """A settings file whose comparison was killed in the middle of its second epoch."""
     folder = tmp_path_factory.mktemp("killed")
     config = folder / "letters.yaml"
     config.write_text(SETTINGS.replace("ONCE", str(folder / "once")) + f"results: {folder}/runs\n")
-    command = [sys.executable, "-m", "benchmarks", "compare", str(config), *PERMITTED]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": paths},
-        stderr=subprocess.PIPE,
-        timeout=120,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert b"epoch/s" in done.stderr and b"total_loss" not in done.stderr, "one bar over all runs"
+    process = forked_processes.started(folder, *compare(config))
+    code = forked_processes.ended(process)
+    printed = (folder / forked_processes.OUTPUT).read_text()
+    assert code == -signal.SIGKILL, printed
+    assert "epoch/s" in printed and "total_loss" not in printed, "one bar over all runs"
     return config
 
 
@@ -189,18 +185,13 @@ def test_an_interrupt_of_the_main_process_alone_stops_all(tmp_path):
         + "    loss: {ProxyNCALoss: {}}"
     )
     config.write_text(f"{settings}\nresults: {tmp_path}/runs\n")
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", "compare", str(config), *PERMITTED],
-        env=os.environ | {"PYTHONPATH": paths},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while process.poll() is None and not list(tmp_path.glob("runs/*/*/*/checkpoint.pt")):
+    process = forked_processes.started(tmp_path, *compare(config))
+    while process.is_alive() and not list(tmp_path.glob("runs/*/*/*/checkpoint.pt")):
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
-    assert process.returncode == 1 and "Stopped. The same command goes on" in message
+    os.kill(process.pid, signal.SIGINT)
+    code = forked_processes.ended(process, 60)
+    printed = (tmp_path / forked_processes.OUTPUT).read_text()
+    assert code == 1 and "Stopped. The same command goes on" in printed
 
 
 def has_ended(pid: int) -> bool:

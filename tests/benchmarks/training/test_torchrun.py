@@ -1,15 +1,13 @@
 """Two processes of torchrun train as one process does, and only the first of them writes."""
 
-import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-import benchmarks
+import forked_processes
 from benchmarks import files
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.evaluation.retrieval import evaluate
@@ -21,7 +19,6 @@ from benchmarks.training.assembly import Parts
 from benchmarks.training.hooks import SECONDS
 from benchmarks.training.run import execute
 
-ROOT = Path(benchmarks.__file__).parents[1]
 # In float64, and with SGD, whose steps are as long as the gradients. Fifteen images to test cannot
 # be shared equally.
 SETTINGS = """
@@ -82,43 +79,28 @@ variants:
                         num_expansions: 3
                         fraction: {CosineSchedule: {start: 0.2, end: 1.0}}
 """
-# What is written by a process lands in a folder of its own.
-APART = """
-import os
-
-if __name__ == "__main__":  # What reads batches imports this, too.
-    from benchmarks.__main__ import main
-
-    os.makedirs(f"of_rank_{os.environ['RANK']}", exist_ok=True)
-    os.chdir(f"of_rank_{os.environ['RANK']}")
-    main()
-"""
 
 
 @pytest.fixture
 def config(tmp_path) -> Path:
     path = tmp_path / "patterns.yaml"
     path.write_text(SETTINGS.replace("ONCE", str(tmp_path / "once")))
-    (tmp_path / "apart.py").write_text(APART)
     return path
 
 
-def torchrun(config: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    return subprocess.run(
-        [*command, "apart.py", "compare", config, "--import", "few_glyphs"],
-        cwd=config.parent,
-        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
+def torchrun(config: Path) -> list[int | None]:
+    """Run the comparison; what is written by a process lands in a folder of its own."""
+    folders = [of_rank(rank, config) for rank in range(2)]
+    command = ("compare", str(config), "--import", "few_glyphs")
+    return forked_processes.torchrun(folders, forked_processes.command, *command)
 
 
 def of_rank(rank: int, config: Path) -> Path:
     return config.parent / f"of_rank_{rank}"
+
+
+def printed(rank: int, config: Path) -> str:
+    return (of_rank(rank, config) / forked_processes.OUTPUT).read_text()
 
 
 def run_of(config: Path, variant: str) -> Run:
@@ -131,22 +113,20 @@ def folder_of(config: Path, run: Run) -> Path:
 
 
 def test_two_processes_train_as_one(config, tmp_path):
-    """The last run is killed, too, and goes on. One test, as the processes take long to start."""
-    done = torchrun(config)
-    assert done.returncode != 0
-    assert "Signal 9 (SIGKILL)" in done.stdout, done.stdout
+    """The last run is killed, too, and goes on."""
+    assert -signal.SIGKILL in torchrun(config), printed(0, config)
     checkpoint_path = folder_of(config, run_of(config, "proxy_anchor+see")) / "checkpoint.pt"
     assert files.load(checkpoint_path)["epoch"] == 1
-    done = torchrun(config)
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.count("Results in") == 1
+    assert torchrun(config) == [0, 0], printed(0, config)
+    assert printed(0, config).count("Results in") == 1
 
     for variant in ("norm_softmax+ps", "triplets", "iaa", "proxy_anchor+see"):
         _assert_trained_as_one_process_does(run_of(config, variant), config, tmp_path / variant)
     _assert_saved_statistics_give_the_figures(run_of(config, "batch_norm"), config)
     # Only the first process writes.
     assert len(list(of_rank(0, config).rglob("metrics.csv"))) == 5
-    assert list(of_rank(1, config).rglob("*")) == []
+    assert printed(1, config) == ""
+    assert list(of_rank(1, config).rglob("*")) == [of_rank(1, config) / forked_processes.OUTPUT]
 
 
 def _assert_trained_as_one_process_does(run: Run, config: Path, alone: Path) -> None:
