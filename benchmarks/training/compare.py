@@ -1,7 +1,7 @@
 """All runs of a comparison: side by side, or under torchrun one after another."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
 from contextlib import ExitStack
 from functools import partial
@@ -81,6 +81,7 @@ def check(comparison: Comparison, splits: Splits) -> None:
     changes.check_settings(comparison.folder, comparison.variants)
     _check_data(comparison, splits)
     _build_each(comparison.runs, splits, comparison.source)
+    _tell_what_is_not_compared(comparison.baselines)
 
 
 def checked_splits(runs: Sequence[Run], comparison: Comparison) -> Splits:
@@ -122,6 +123,19 @@ def _announce(runs: list[Run], comparison: Comparison) -> None:
             f"data.workers: {workers} is more than the {cores()} cores: {cores()} read ahead.",
             file=sys.stderr,
         )
+    _tell_what_is_not_compared(comparison.baselines)
+
+
+def _tell_what_is_not_compared(baselines: Mapping[str, str | None]) -> None:
+    """Name variants whose baseline, by their names, is not there: it may be a slip of the pen."""
+    for variant, baseline in baselines.items():
+        plain, *method = variant.split("+")
+        if method and baseline is None:
+            print(
+                f"{variant} is compared with nothing: there is no variant {plain!r}, and no "
+                "`baseline` is given.",
+                file=sys.stderr,
+            )
 
 
 def _unfinished(comparison: Comparison, runs: list[Run]) -> list[Run]:

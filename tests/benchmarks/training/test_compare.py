@@ -251,6 +251,16 @@ def test_what_cannot_be_made_is_one_line_that_names_file_and_setting(
     assert not (tmp_path / "letters").exists()
 
 
+def test_a_variant_whose_baseline_is_not_there_is_named(config, tmp_path, capsys):
+    where = [f"results={tmp_path}", "--dry-run"]
+    main(["compare", str(config), *where])
+    assert "compared with nothing" not in capsys.readouterr().err
+    main(["compare", str(config), "variants.plain=null", *where])
+    assert (
+        "plain+ps is compared with nothing: there is no variant 'plain'" in capsys.readouterr().err
+    )
+
+
 def test_a_dry_run_prints_the_resolved_settings_and_runs_nothing(config, tmp_path, capsys):
     main(["compare", str(config), "--dry-run", f"results={tmp_path}", "epochs=7"])
     tree = yaml.safe_load(capsys.readouterr().out)
