@@ -184,12 +184,14 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
             _check(load(*given))
         return
     comparison = load(*given)
+    imports = [word for package in arguments.imports for word in ("--import", package)]
+    show = partial(_show, comparison.folder, arguments.config, [*imports, *overrides])
     try:
         compare(comparison)
     except FailedRunsError:
-        _show(comparison.folder, arguments.config)
+        show()
         raise
-    _show(comparison.folder, arguments.config)
+    show()
 
 
 def _check(comparison: Comparison) -> None:
@@ -257,11 +259,11 @@ def _report(arguments: argparse.Namespace, _: list[str]) -> None:
         _show(arguments.folders[0], "CONFIG")
 
 
-def _show(folder: Path, config: str) -> None:
+def _show(folder: Path, config: str, given: Sequence[str] = ()) -> None:
     if distributed.rank() == 0:
         with writing.writable(folder):
             print(report(folder))
-        print(f"Results in {folder}\n\n{conclusion(folder, config)}")
+        print(f"Results in {folder}\n\n{conclusion(folder, config, given)}")
 
 
 if __name__ == "__main__":

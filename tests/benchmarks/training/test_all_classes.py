@@ -1,5 +1,6 @@
 """The last step: a variant that was chosen is trained on all classes."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def test_a_variant_is_trained_on_all_classes_and_loaded(config, tmp_path, capsys
         main(["train", str(config), "--variant", "plain+ps", "--epochs", "3", "seeds=[3]"])
     with pytest.raises(SystemExit, match="comparison.yaml is missing"):
         main(["report", str(tmp_path / "runs" / "photos_all_classes")])
+
+
+def test_the_command_that_a_comparison_proposes_trains_with_its_settings(config, tmp_path, capsys):
+    given = ["batch_size=6", "seeds=[0, 1]", "name=tiny", "variants.untrained=null"]
+    main(["run", str(config), "--variant", "plain", "epochs=1", *given])
+    command = capsys.readouterr().out.rpartition("python -m benchmarks ")[2]
+    main(shlex.split(command))
+    folder = tmp_path / "runs" / "tiny_all_classes" / "plain" / "seed_0"
+    assert "batch_size: 6" in (folder / "settings.yaml").read_text()
 
 
 def test_a_dry_run_of_it_trains_nothing(config, tmp_path, capsys):
