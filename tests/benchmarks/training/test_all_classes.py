@@ -107,6 +107,17 @@ def test_a_dry_run_shows_settings_where_no_data_are(config, capsys):
     assert "batch_size: 8" in capsys.readouterr().out
 
 
+def test_a_dry_run_names_what_cannot_be_read_in_all_splits(config, tmp_path):
+    datasets = vars(load_splits(load(config).runs[0].data))
+    lost = {name: f"{datasets[name].class_names[0]}/0.png" for name in ("val", "test")}
+    for file in lost.values():
+        (tmp_path / "photos" / file).write_bytes(b"")
+    with pytest.raises(SystemExit, match="data.val, data.test: 2 of 40 images") as error:
+        main(["compare", str(config), "--dry-run"])
+    lines = str(error.value).splitlines()[1:]
+    assert [file in line for file, line in zip(lost.values(), lines, strict=True)] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
