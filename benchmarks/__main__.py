@@ -137,7 +137,8 @@ def _add_commands_of_trained_networks(commands: Any) -> None:
 
     embeds = commands.add_parser("embed", parents=[run], help="embed pictures with a trained run")
     embeds.add_argument(
-        "source", help="a folder of pictures, or a split of the run: train, val, test or gallery"
+        "source",
+        help="a folder of pictures, a picture, or a split of the run: train, val, test or gallery",
     )
     embeds.add_argument(
         "--to", type=Path, required=True, help="the folder for embeddings.npy and embeddings.csv"

@@ -50,6 +50,14 @@ def test_a_folder_is_embedded_file_by_file_and_what_cannot_be_read_is_named(run,
     assert "0.png cannot be read as an image: it is empty (0 bytes)" in output.err
 
 
+def test_a_single_picture_is_embedded(run, tmp_path):
+    picture = run.parents[3] / "photos" / "class 3" / "2.png"
+    main(["embed", str(run), str(picture), "--to", str(tmp_path)])
+    embeddings, table = written(tmp_path)
+    assert table["file"].tolist() == ["2.png"] and table["class"].isna().all()
+    np.testing.assert_allclose(embeddings, load_model(run)(picture), atol=1e-6)
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_split_is_embedded_in_its_order(split, run, tmp_path):
     main(["embed", str(run), split, "--to", str(tmp_path)])
@@ -64,8 +72,9 @@ def test_a_split_is_embedded_in_its_order(split, run, tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nowhere", "nowhere: there is no such folder. Give one with pictures, or a split"),
+        ("nowhere", "nowhere: there is no such folder or file. Give a folder of pictures"),
         ("gallery", "have no split 'gallery'"),
+        ("empty/a.png", "a.png: expected pictures .*a.png cannot be read as an image"),
         ("empty", "expected pictures .*but 1 files could not be read"),
     ],
 )
