@@ -12,7 +12,14 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from benchmarks.datasets import ImageClasses
-from benchmarks.datasets.class_folders import MOST_NAMES, SUFFIXES, contents
+from benchmarks.datasets.class_folders import (
+    MOST_NAMES,
+    SUFFIXES,
+    contents,
+    counted,
+    picture_files,
+    warn_of_formats,
+)
 from benchmarks.datasets.image_files import read_picture
 from benchmarks.datasets.loading import in_order
 from benchmarks.errors import SettingsError
@@ -96,7 +103,7 @@ def _embed_files(model: TrainedModel, source: Path) -> Embedded:
 
 
 def _pictures(source: Path) -> tuple[list[Path], list[str]]:
-    """Return files that may be pictures, and messages about what else there is."""
+    """Return the pictures of a source, and messages about folders that cannot be read."""
     if source.is_file():
         return [source], []
     if not source.is_dir():
@@ -105,16 +112,15 @@ def _pictures(source: Path) -> tuple[list[Path], list[str]]:
             f"or a split of the run: {', '.join(SPLITS)}."
         )
     found = contents(source)
-    unknown = [path for path in found.files if path.suffix.lower() not in SUFFIXES]
-    failures = [f"{path}: its format is not read" for path in unknown]
-    failures += [f"{path}: this folder may not be read" for path in found.closed]
-    return [path for path in found.files if path.suffix.lower() in SUFFIXES], failures
+    warn_of_formats(source, found.files)
+    closed = [f"{path}: this folder may not be read" for path in found.closed]
+    return picture_files(found.files), closed
 
 
 def summary(failures: list[str]) -> str:
     """Count and name files that were left out."""
     named = "\n  ".join([*failures[:MOST_NAMES], *(["..."] if len(failures) > MOST_NAMES else [])])
-    return f"{len(failures)} files could not be read:\n  {named}"
+    return f"{counted(len(failures), 'file')} could not be read:\n  {named}"
 
 
 def _split(run: Path, name: str, imports: Collection[str]) -> ImageClasses:
