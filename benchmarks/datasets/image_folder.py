@@ -65,11 +65,12 @@ class ImageFolder(ImageClasses):
         expect_flag("grey", grey)
         files = images_of_classes(checked_root(root))
         names = split_classes(list(files), split, validation, test, seed)
-        images = _read_all([file for name in names for file in files[name]], size, grey)
+        there = [file for name in names for file in files[name]]
+        images = _read_all(there, size, grey)
         labels = torch.arange(len(names)).repeat_interleave(
             torch.tensor([len(files[name]) for name in names])
         )
-        super().__init__(images, labels, names, transform)
+        super().__init__(images, labels, names, transform, there)
 
     @staticmethod
     def preparation(size: int = 64, grey: bool = False) -> list[Callable[[Any], Any]]:

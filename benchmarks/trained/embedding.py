@@ -55,7 +55,7 @@ def embed(
             SPLITS.
         to: the folder for EMBEDDINGS, float32 [N, D], and TABLE, in the same order: of a folder or
             a picture the columns `file` and `class`, the top folder that a file is in; of a split
-            `index`, `label` and `class`.
+            `index`, `label` and `class`, and `file` where its images have files.
         device: where the network computes.
         imports: packages whose classes the settings of the run may name.
 
@@ -143,6 +143,8 @@ def _embed_split(model: TrainedModel, images: ImageClasses) -> Embedded:
     labels = images.labels.tolist()
     table = pd.DataFrame({"index": range(len(labels)), "label": labels})
     table["class"] = [images.class_names[label] for label in labels]
+    if images.files is not None:
+        table["file"] = images.files
     return Embedded(torch.cat(embeddings), table, [])
 
 

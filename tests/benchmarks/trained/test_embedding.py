@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.__main__ import main
 from benchmarks.errors import SettingsError
+from benchmarks.files import write_table
 from benchmarks.settings.objects import build
 from benchmarks.trained import TrainedModel, load_model
 from benchmarks.trained.exporting import export
@@ -69,6 +70,12 @@ def test_a_split_is_embedded_in_its_order(split, run, tmp_path):
     assert table["label"].tolist() == dataset.labels.tolist()
     assert table["class"].tolist() == [dataset.class_names[i] for i in dataset.labels]
     np.testing.assert_allclose(embeddings, load_model(run)(dataset.images), atol=1e-6)
+    np.testing.assert_allclose(embeddings, load_model(run)(table["file"].tolist()), atol=1e-6)
+
+
+def test_names_of_files_that_are_no_text_are_spelled_out(tmp_path):
+    write_table(pd.DataFrame({"file": ["caf\udce9.png"]}), tmp_path / "table.csv")
+    assert pd.read_csv(tmp_path / "table.csv")["file"].tolist() == [r"caf\udce9.png"]
 
 
 @pytest.mark.parametrize(
