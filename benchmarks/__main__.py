@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import argparse
+import select
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,6 +34,8 @@ from benchmarks.trained.exporting import export
 from benchmarks.trained.loading import load_model
 from benchmarks.training.compare import check, checked_splits, compare, read_data
 
+CLOSED_PIPE = 141  # 128 + SIGPIPE, the exit status of programs that it ends
+STANDARD_OUTPUTS = (1, 2)
 NOT_GIVEN = "<not given>"  # the data.root that --dry-run shows
 
 
@@ -48,13 +51,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with distributed.joined():
             parsed.command(parsed, overrides)
+        print(end="", flush=True)  # At its end Python could only complain of a closed pipe.
     except (SettingsError, FailedRunsError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
+        # A closed pipe may be that of another process, too.
+        if isinstance(error, BrokenPipeError) and _silence_closed_pipes():
+            sys.exit(CLOSED_PIPE)
         # Such as a full disk, or a folder that nobody may write to.
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on from here.")
+
+
+def _silence_closed_pipes() -> bool:
+    """Tell whether nobody reads the output any more, as after `| head`, and let it go nowhere."""
+    watched = select.poll()
+    for output in STANDARD_OUTPUTS:
+        watched.register(output, 0)
+    closed = [
+        output for output, event in watched.poll(0) if event & (select.POLLERR | select.POLLHUP)
+    ]
+    for output in closed:
+        # Python flushes what is left once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return bool(closed)
 
 
 def _parser() -> argparse.ArgumentParser:

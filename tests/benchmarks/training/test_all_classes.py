@@ -1,8 +1,12 @@
 """The last step: a variant that was chosen is trained on all classes."""
 
+import os
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -105,6 +109,21 @@ def test_a_dry_run_shows_settings_where_no_data_are(config, capsys):
     with pytest.raises(SystemExit, match="There is no folder nowhere"):
         main(["compare", str(config), "--dry-run", "data.root=nowhere"])
     assert "batch_size: 8" in capsys.readouterr().out
+
+
+def test_it_ends_quietly_when_nobody_reads_on(config):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "benchmarks", "compare", str(config), "--dry-run"]
+    with os.fdopen(writing, "w") as output:
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 141 and not done.stderr
+
+
+def test_a_closed_pipe_of_another_process_is_told(config, monkeypatch):
+    monkeypatch.setattr("benchmarks.__main__._check", Mock(side_effect=BrokenPipeError("a worker")))
+    with pytest.raises(SystemExit, match="error: a worker"):
+        main(["compare", str(config), "--dry-run"])
 
 
 def test_a_dry_run_names_what_cannot_be_read_in_all_splits(config, tmp_path):
