@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import argparse
+import select
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,6 +34,8 @@ from benchmarks.trained.exporting import export
 from benchmarks.trained.loading import load_model
 from benchmarks.training.compare import check, checked_splits, compare, read_data
 
+CLOSED_PIPE = 141  # 128 + SIGPIPE, the exit status of programs that it ends
+STANDARD_OUTPUTS = (1, 2)
 NOT_GIVEN = "<not given>"  # the data.root that --dry-run shows
 
 
@@ -48,13 +51,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with distributed.joined():
             parsed.command(parsed, overrides)
+        print(end="", flush=True)  # At its end Python could only complain of a closed pipe.
     except (SettingsError, FailedRunsError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
+        # A closed pipe may be that of another process, too.
+        if isinstance(error, BrokenPipeError) and _silence_closed_pipes():
+            sys.exit(CLOSED_PIPE)
         # Such as a full disk, or a folder that nobody may write to.
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on from here.")
+
+
+def _silence_closed_pipes() -> bool:
+    """Tell whether nobody reads the output any more, as after `| head`, and let it go nowhere."""
+    watched = select.poll()
+    for output in STANDARD_OUTPUTS:
+        watched.register(output, 0)
+    closed = [
+        output for output, event in watched.poll(0) if event & (select.POLLERR | select.POLLHUP)
+    ]
+    for output in closed:
+        # Python flushes what is left once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return bool(closed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,7 +158,8 @@ def _add_commands_of_trained_networks(commands: Any) -> None:
 
     embeds = commands.add_parser("embed", parents=[run], help="embed pictures with a trained run")
     embeds.add_argument(
-        "source", help="a folder of pictures, or a split of the run: train, val, test or gallery"
+        "source",
+        help="a folder of pictures, a picture, or a split of the run: train, val, test or gallery",
     )
     embeds.add_argument(
         "--to", type=Path, required=True, help="the folder for embeddings.npy and embeddings.csv"
@@ -184,12 +206,14 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> None:
             _check(load(*given))
         return
     comparison = load(*given)
+    imports = [word for package in arguments.imports for word in ("--import", package)]
+    show = partial(_show, comparison.folder, arguments.config, [*imports, *overrides])
     try:
         compare(comparison)
     except FailedRunsError:
-        _show(comparison.folder, arguments.config)
+        show()
         raise
-    _show(comparison.folder, arguments.config)
+    show()
 
 
 def _check(comparison: Comparison) -> None:
@@ -257,11 +281,11 @@ def _report(arguments: argparse.Namespace, _: list[str]) -> None:
         _show(arguments.folders[0], "CONFIG")
 
 
-def _show(folder: Path, config: str) -> None:
+def _show(folder: Path, config: str, given: Sequence[str] = ()) -> None:
     if distributed.rank() == 0:
         with writing.writable(folder):
             print(report(folder))
-        print(f"Results in {folder}\n\n{conclusion(folder, config)}")
+        print(f"Results in {folder}\n\n{conclusion(folder, config, given)}")
 
 
 if __name__ == "__main__":

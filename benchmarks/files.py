@@ -67,7 +67,8 @@ def load(path: Path) -> dict[str, Any]:
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a CSV file."""
     with atomic_write(path) as unfinished:
-        table.to_csv(unfinished, index=False)
+        # It may name a file whose name is no text.
+        table.to_csv(unfinished, index=False, errors="backslashreplace")
 
 
 def write_text(text: str, path: Path) -> None:

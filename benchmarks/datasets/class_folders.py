@@ -79,12 +79,13 @@ def images_of_classes(root: Path) -> dict[str, list[Path]]:
         raise FileNotFoundError(f"There are no folders of classes in {root}. {layout}.")
     _refuse_splits(root, there)
     _warn_of_links(root, [*lost, *(path for found in there.values() for path in found.links)])
-    _warn_of_files_outside(root, [path for path in shown if path.is_file() and _is_image(path)])
-    _warn_of_formats(root, [path for found in there.values() for path in found.files])
+    outside = [path for path in shown if path.is_file()]
+    _warn_of_files_outside(root, picture_files(outside))
+    warn_of_formats(root, [*outside, *(path for found in there.values() for path in found.files)])
     images: dict[str, list[Path]] = {}
     for folder, found in there.items():
         name = _name(folder)
-        images[name] = images.get(name, []) + [path for path in found.files if _is_image(path)]
+        images[name] = images.get(name, []) + picture_files(found.files)
     if empty := [name for name, files in images.items() if not files]:
         raise FileNotFoundError(
             f"There are no images of {', '.join(empty)} in {root}. {layout}: add some to each of "
@@ -92,6 +93,28 @@ def images_of_classes(root: Path) -> dict[str, list[Path]]:
         )
     _warn_of_single_images(root, images)
     return {name: images[name] for name in sorted(images)}
+
+
+def warn_of_formats(root: Path, files: Sequence[Path]) -> None:
+    """Warn of files in a folder that are no pictures by their suffixes, if there are any."""
+    if unknown := sorted(set(files) - set(picture_files(files))):
+        kinds = Counter(path.suffix.lower() or "no suffix" for path in unknown)
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        _warn(
+            f"{counted(len(unknown), 'file')} in {root} left out, in no format that is read "
+            f"({counts}): {_some_of(unknown, root)}. Convert pictures to PNG or JPEG, and remove "
+            "the rest."
+        )
+
+
+def picture_files(files: Iterable[Path]) -> list[Path]:
+    """Return those files that are pictures by their suffixes."""
+    return [path for path in files if path.suffix.lower() in SUFFIXES]
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 file" and "2 files"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _folders_of_classes(root: Path, shown: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -141,18 +164,8 @@ def _warn_of_links(root: Path, links: Sequence[Path]) -> None:
 def _warn_of_files_outside(root: Path, images: Sequence[Path]) -> None:
     if images:
         _warn(
-            f"{len(images)} images directly in {root} are left out, since they are in no folder of "
-            f"a class: {_some_of(images, root)}. Put them into one, or elsewhere."
-        )
-
-
-def _warn_of_formats(root: Path, files: Sequence[Path]) -> None:
-    if unknown := [path for path in files if not _is_image(path)]:
-        kinds = Counter(path.suffix.lower() or "no suffix" for path in unknown)
-        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-        _warn(
-            f"{len(unknown)} files in {root} are left out, since their formats are not read "
-            f"({counts}): {_some_of(unknown, root)}. Convert them to PNG or JPEG, or remove them."
+            f"{counted(len(images), 'image')} directly in {root} left out, in no folder of a "
+            f"class: {_some_of(images, root)}. Put them into one, or elsewhere."
         )
 
 
@@ -173,10 +186,6 @@ def _warn(message: str) -> None:
 def _name(folder: Path) -> str:
     name = os.fsencode(folder.name).decode(errors="backslashreplace")
     return unicodedata.normalize("NFC", name)
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
 
 
 def _some_of(paths: Iterable[Path], root: Path) -> str:

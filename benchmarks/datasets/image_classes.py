@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ class ImageClasses(Dataset[tuple[Tensor, int]]):
         class_names: the name of each label.
         transform: applied to each batch [B, C, H, W] at the time of fetching, a batch of one for
             a single item. Of ImageFiles it is given a list of pictures, and returns a batch.
+        files: where images in memory were read, one path for each, if they have files of their own.
 
     Raises:
         ValueError: if images, labels and class names do not fit together; at the time of
@@ -44,12 +46,16 @@ class ImageClasses(Dataset[tuple[Tensor, int]]):
         labels: Tensor,
         class_names: Sequence[str],
         transform: Callable[[Any], Tensor] | None = None,
+        files: Sequence[str | Path] | None = None,
     ) -> None:
         if isinstance(images, Tensor):
             expect(images.dim() == 4, "images", "of shape [N, C, H, W]", tuple(images.shape))
             expect(images.is_floating_point(), "images", "floating point", images.dtype)
         form = f"of shape [{len(images)}], one label for each image"
         expect(labels.shape == (len(images),), "labels", form, tuple(labels.shape))
+        if files is not None:
+            form = f"{len(images)} paths, one for each image"
+            expect(len(files) == len(images), "files", form, len(files))
         found, known = labels.unique().tolist(), list(range(len(class_names)))
         form = f"all of 0 .. {len(class_names) - 1}, one for each of `class_names`"
         expect(found == known, "labels", form, found)
@@ -57,6 +63,8 @@ class ImageClasses(Dataset[tuple[Tensor, int]]):
         self.labels = labels
         self.class_names = tuple(class_names)
         self.transform = transform
+        paths = images.paths if isinstance(images, ImageFiles) else files
+        self.files = None if paths is None else tuple(map(str, paths))
 
     @staticmethod
     def preparation() -> list[Callable[[Any], Any]] | None:

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.datasets.checks import checked_root
-from benchmarks.datasets.class_folders import MOST_NAMES, images_of_classes
+from benchmarks.datasets.class_folders import images_of_classes
 from benchmarks.datasets.class_splits import Classes, split_classes
 from benchmarks.datasets.image_classes import ImageClasses, check_split
 from benchmarks.datasets.image_files import read_picture
 from benchmarks.datasets.squares import Squares
+from benchmarks.datasets.unreadable import UnreadableImagesError
 from pml_synthesis._checks import expect_flag, expect_integer
 
 
@@ -38,8 +39,8 @@ class ImageFolder(ImageClasses):
 
     Raises:
         FileNotFoundError: if there is no such folder, no class in it, or no image in a class.
-        OSError: if folders or images cannot be read; all of them are counted, and the first are
-            named.
+        OSError: if folders or images cannot be read (UnreadableImagesError); all of them are
+            counted, and the first are named.
         ValueError: if the folders are those of splits, there is no such split or class, a fraction
             is not in [0, 1), a class is in both lists, or the split is left without classes.
 
@@ -64,11 +65,12 @@ class ImageFolder(ImageClasses):
         expect_flag("grey", grey)
         files = images_of_classes(checked_root(root))
         names = split_classes(list(files), split, validation, test, seed)
-        images = _read_all([file for name in names for file in files[name]], size, grey)
+        there = [file for name in names for file in files[name]]
+        images = _read_all(there, size, grey)
         labels = torch.arange(len(names)).repeat_interleave(
             torch.tensor([len(files[name]) for name in names])
         )
-        super().__init__(images, labels, names, transform)
+        super().__init__(images, labels, names, transform, there)
 
     @staticmethod
     def preparation(size: int = 64, grey: bool = False) -> list[Callable[[Any], Any]]:
@@ -89,10 +91,5 @@ def _read_all(files: Sequence[Path], size: int, grey: bool) -> Tensor:
         else:
             image[:] = squares([picture])[0]
     if failures:
-        reasons = [str(error) for error in failures[:MOST_NAMES]]
-        more = len(failures) - len(reasons)
-        raise OSError(
-            f"{len(failures)} of {len(files)} images cannot be read:\n  "
-            + "\n  ".join([*reasons, *([f"and {more} more"] if more else [])])
-        ) from failures[0]
+        raise UnreadableImagesError([str(error) for error in failures], len(files)) from failures[0]
     return images

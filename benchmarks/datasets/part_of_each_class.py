@@ -42,7 +42,8 @@ class PartOfEachClass(ImageClasses):
             part: torch.Tensor | ImageFiles = ImageFiles([images.paths[row] for row in rows])
         else:
             part = images[rows]
-        super().__init__(part, whole.labels[rows], whole.class_names, whole.transform)
+        files = None if whole.files is None else [whole.files[row] for row in rows]
+        super().__init__(part, whole.labels[rows], whole.class_names, whole.transform, files)
 
 
 def _rows(labels: torch.Tensor, start: int, stop: int | None) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """What a comparison found, in plain words, and what to do next."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,12 +11,13 @@ from benchmarks.reporting.summary import FEW_PAIRS, final_rows, summarize
 from benchmarks.results import reading
 
 
-def conclusion(folder: Path, config: str) -> str:
+def conclusion(folder: Path, config: str, given: Sequence[str] = ()) -> str:
     """Say which variants differ from their baselines, which is best, and where its weights are.
 
     Arguments:
         folder: of a comparison with finished runs.
         config: its settings file, for the command that is proposed.
+        given: what the command line said beside it, which the proposed command repeats.
     """
     runs = final_rows(reading.read_metrics(folder))
     summary = summarize(runs, reading.read_comparison(folder))
@@ -24,7 +27,9 @@ def conclusion(folder: Path, config: str) -> str:
     best = str(ranked["variant"].iloc[-1])
     of_best = runs[runs["variant"].eq(best)].dropna(subset=[MAIN_METRIC])
     highest = f"The highest mean MAP@R is that of {best}, {ranked[MAIN_METRIC].iloc[-1]:.1f}%."
-    return " ".join([_found(summary), highest, *_next(summary, best, of_best, folder, config)])
+    return " ".join(
+        [_found(summary), highest, *_next(summary, best, of_best, folder, config, given)]
+    )
 
 
 def _found(summary: pd.DataFrame) -> str:
@@ -47,7 +52,12 @@ def _found(summary: pd.DataFrame) -> str:
 
 
 def _next(
-    summary: pd.DataFrame, best: str, of_best: pd.DataFrame, folder: Path, config: str
+    summary: pd.DataFrame,
+    best: str,
+    of_best: pd.DataFrame,
+    folder: Path,
+    config: str,
+    given: Sequence[str],
 ) -> list[str]:
     epoch = round(of_best["epoch"].mean())
     if not epoch:
@@ -58,7 +68,14 @@ def _next(
     first = f"{folder / best}/seed_{of_best['seed'].min()}"
     told.append(
         f"What it retrieves is in retrieval_{best}.png, its weights are in {first}/best.pt "
-        f"(load_model({first!r})). Once it is chosen, train it on all classes: python -m "
-        f"benchmarks train {config} --variant {best} --epochs {epoch}"
+        f"(load_model({first!r})). Once it is chosen, train it on all classes: "
+        f"{_train(config, best, epoch, given)}"
     )
     return told
+
+
+def _train(config: str, variant: str, epochs: int, given: Sequence[str]) -> str:
+    replaced = ("epochs=", f"variants.{variant}.epochs=")
+    repeated = [word for word in given if not word.startswith(replaced)]
+    options = ["--variant", variant, "--epochs", str(epochs)]
+    return shlex.join(["python", "-m", "benchmarks", "train", config, *options, *repeated])

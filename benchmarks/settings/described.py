@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from benchmarks.datasets.batches import SeededSampler
 from benchmarks.datasets.joining import joined
 from benchmarks.datasets.splits import Splits
 from benchmarks.datasets.transforms import InTurn, reseeded
+from benchmarks.datasets.unreadable import UnreadableImagesError
 from benchmarks.errors import SettingsError, expect
 from benchmarks.seeding import BATCHES, derived_seed
 from benchmarks.settings.objects import build, find
@@ -29,19 +31,38 @@ NO_LOSSES_OR_MINERS = (BaseReducer, BaseDistance, BaseRegularizer, BaseAugmenter
 
 
 def load_splits(data: Data) -> Splits:
-    """Read the datasets."""
-    splits = Splits(
-        build(data.train, "data.train"),
-        build(data.val, "data.val"),
-        build(data.test, "data.test"),
-        build(data.gallery, "data.gallery"),
-    )
+    """Read the datasets.
+
+    Raises:
+        SettingsError: if one cannot be made, or images of any of them cannot be read.
+    """
+    splits = _read_all(data)
     if not data.all_classes:
         return splits
     try:
         return Splits(joined(list(splits.given().values())), None, None)
     except ValueError as error:
         raise SettingsError(f"data: {error}") from error
+
+
+def _read_all(data: Data) -> Splits:
+    """Read each split, although images of another one cannot be read: all are told at once."""
+    there: dict[str, ImageClasses | None] = {}
+    unreadable: dict[str, UnreadableImagesError] = {}
+    for split in fields(Splits):
+        path = f"data.{split.name}"
+        try:
+            there[split.name] = build(getattr(data, split.name), path)
+        except SettingsError as error:
+            if not isinstance(error.__cause__, UnreadableImagesError):
+                raise
+            unreadable[path] = error.__cause__
+    if unreadable:
+        reasons = [reason for error in unreadable.values() for reason in error.reasons]
+        read = sum(len(images) for images in there.values() if images is not None)
+        images = read + sum(error.images for error in unreadable.values())
+        raise SettingsError(f"{', '.join(unreadable)}: {UnreadableImagesError(reasons, images)}")
+    return Splits(**there)
 
 
 def with_transforms(

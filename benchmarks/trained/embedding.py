@@ -12,7 +12,14 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from benchmarks.datasets import ImageClasses
-from benchmarks.datasets.class_folders import MOST_NAMES, SUFFIXES, contents
+from benchmarks.datasets.class_folders import (
+    MOST_NAMES,
+    SUFFIXES,
+    contents,
+    counted,
+    picture_files,
+    warn_of_formats,
+)
 from benchmarks.datasets.image_files import read_picture
 from benchmarks.datasets.loading import in_order
 from benchmarks.errors import SettingsError
@@ -44,22 +51,23 @@ def embed(
 
     Arguments:
         run: the folder of a finished run.
-        source: a folder of pictures, at any depth, or a split of the run: one of SPLITS.
-        to: the folder for EMBEDDINGS, float32 [N, D], and TABLE, in the same order: of a folder
-            the columns `file` and `class`, the top folder that a file is in; of a split `index`,
-            `label` and `class`.
+        source: a folder of pictures, at any depth, a single picture, or a split of the run: one of
+            SPLITS.
+        to: the folder for EMBEDDINGS, float32 [N, D], and TABLE, in the same order: of a folder or
+            a picture the columns `file` and `class`, the top folder that a file is in; of a split
+            `index`, `label` and `class`, and `file` where its images have files.
         device: where the network computes.
         imports: packages whose classes the settings of the run may name.
 
     Raises:
-        SettingsError: if there is no such run, folder or split, no picture can be read, or the
+        SettingsError: if there is no such run, source or split, no picture can be read, or the
             files cannot be written.
     """
     model = load_model(run, device, imports)
     if source in SPLITS:
         embedded = _embed_split(model, _split(run, source, imports))
     else:
-        embedded = embed_folder(model, Path(source))
+        embedded = _embed_files(model, Path(source))
     with writable(to):
         to.mkdir(parents=True, exist_ok=True)
         with atomic_write(to / EMBEDDINGS) as unfinished, unfinished.open("wb") as file:
@@ -68,22 +76,10 @@ def embed(
     return embedded
 
 
-def embed_folder(model: TrainedModel, folder: Path) -> Embedded:
-    """Embed the pictures of a folder, at any depth; files that cannot be read are left out.
-
-    Raises:
-        SettingsError: if there is no such folder, or no picture in it that can be read.
-    """
-    if not folder.is_dir():
-        raise SettingsError(
-            f"{folder}: there is no such folder. Give one with pictures, or a split of the run: "
-            f"{', '.join(SPLITS)}."
-        )
-    found = contents(folder)
-    files = [path for path in found.files if path.suffix.lower() in SUFFIXES]
-    unknown = [path for path in found.files if path.suffix.lower() not in SUFFIXES]
-    failures = [f"{path}: its format is not read" for path in unknown]
-    failures += [f"{path}: this folder may not be read" for path in found.closed]
+def _embed_files(model: TrainedModel, source: Path) -> Embedded:
+    """Embed the pictures of a folder, or a single one; files that cannot be read are left out."""
+    folder = source if source.is_dir() else source.parent
+    files, failures = _pictures(source)
     embeddings, rows = [], []
     for start in _bar(range(0, len(files), BATCH), len(files)):
         pictures = []
@@ -100,16 +96,31 @@ def embed_folder(model: TrainedModel, folder: Path) -> Embedded:
     if not embeddings:
         but = f", but {summary(failures)}" if failures else ""
         raise SettingsError(
-            f"{folder}: expected pictures ({', '.join(sorted(SUFFIXES))}){but or '.'}"
+            f"{source}: expected pictures ({', '.join(sorted(SUFFIXES))}){but or '.'}"
         )
     table = pd.DataFrame(rows, columns=["file", "class"])
     return Embedded(torch.cat(embeddings), table, failures)
 
 
+def _pictures(source: Path) -> tuple[list[Path], list[str]]:
+    """Return the pictures of a source, and messages about folders that cannot be read."""
+    if source.is_file():
+        return [source], []
+    if not source.is_dir():
+        raise SettingsError(
+            f"{source}: there is no such folder or file. Give a folder of pictures, a single one, "
+            f"or a split of the run: {', '.join(SPLITS)}."
+        )
+    found = contents(source)
+    warn_of_formats(source, found.files)
+    closed = [f"{path}: this folder may not be read" for path in found.closed]
+    return picture_files(found.files), closed
+
+
 def summary(failures: list[str]) -> str:
     """Count and name files that were left out."""
     named = "\n  ".join([*failures[:MOST_NAMES], *(["..."] if len(failures) > MOST_NAMES else [])])
-    return f"{len(failures)} files could not be read:\n  {named}"
+    return f"{counted(len(failures), 'file')} could not be read:\n  {named}"
 
 
 def _split(run: Path, name: str, imports: Collection[str]) -> ImageClasses:
@@ -132,6 +143,8 @@ def _embed_split(model: TrainedModel, images: ImageClasses) -> Embedded:
     labels = images.labels.tolist()
     table = pd.DataFrame({"index": range(len(labels)), "label": labels})
     table["class"] = [images.class_names[label] for label in labels]
+    if images.files is not None:
+        table["file"] = images.files
     return Embedded(torch.cat(embeddings), table, [])
 
 

@@ -166,13 +166,13 @@ def test_all_files_that_cannot_be_read_are_counted_and_named(root, tmp_path):
 
 def test_files_of_unknown_formats_are_counted_and_named(tmp_path):
     write_images(tmp_path, classes=3)
-    for name in ("1.HEIC", "2.heic", "notes.txt"):
-        (tmp_path / "class 1" / name).write_text("not read")
+    for name in ("class 1/1.HEIC", "class 1/2.heic", "3.heic", "notes.txt"):
+        (tmp_path / name).write_text("not read")
     for name in (".DS_Store", "Thumbs.db", "._1.png"):  # left by systems
         (tmp_path / "class 1" / name).write_text("not meant")
     (tmp_path / "class 1" / ".thumbnails").mkdir()
     (tmp_path / "class 1" / ".thumbnails" / "1.png").write_text("not meant")
-    message = r"3 files in .*2 \.heic, 1 \.txt\): class 1/1.HEIC, "
+    message = r"4 files in .*3 \.heic, 1 \.txt\): 3.heic, class 1/1.HEIC, .*, notes.txt"
     with pytest.warns(UserWarning, match=message) as warned:
         images = ImageFolder(tmp_path, "test", test=["class 1"], size=4)
     assert len(warned) == 1 and len(images) == 4
@@ -236,7 +236,7 @@ def test_folders_that_may_not_be_read_are_counted_and_named(tmp_path, monkeypatc
 
 def test_images_outside_of_all_classes_are_counted_and_named(tmp_path):
     write_images(tmp_path, classes=3)
-    for name in ("x.png", "y.JPG", "notes.txt"):
+    for name in ("x.png", "y.JPG"):
         (tmp_path / name).write_text("in no class")
     with pytest.warns(UserWarning, match="2 images directly in .*: x.png, y.JPG. Put them into"):
         ImageFolder(tmp_path, "test", test=["class 1"], size=4)

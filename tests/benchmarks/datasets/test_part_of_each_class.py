@@ -42,7 +42,16 @@ def test_two_parts_are_the_whole(labels, border):
 def test_files_stay_on_disk():
     files = ImageFiles(["a/1.png", "b/1.png", "a/2.png"])
     whole = ImageClasses(files, torch.tensor([0, 1, 0]), ["a", "b"], CenterCrop())
-    assert PartOfEachClass(whole, stop=1).images.paths == ("a/1.png", "b/1.png")
+    part = PartOfEachClass(whole, stop=1)
+    assert part.images.paths == part.files == ("a/1.png", "b/1.png")
+
+
+def test_images_in_memory_keep_the_files_that_they_were_read_from():
+    images, files = torch.zeros(3, 1, 2, 2), ["a/1.png", "b/1.png", "a/2.png"]
+    whole = ImageClasses(images, torch.tensor([0, 1, 0]), ["a", "b"], files=files)
+    assert PartOfEachClass(whole, stop=1).files == ("a/1.png", "b/1.png")
+    with pytest.raises(ValueError, match="`files` to be 3 paths, one for each image, but got 2"):
+        ImageClasses(images, torch.tensor([0, 1, 0]), ["a", "b"], files=files[:2])
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,16 @@ def test_it_says_what_was_found_what_to_do_and_where_the_weights_are(tmp_path):
     assert "more seeds" not in text
 
 
+def test_the_proposed_command_repeats_what_was_given(tmp_path):
+    given = ["--import", "shoes", "seeds=[0, 1]", "epochs=3", "variants.good.epochs=4", "name=tiny"]
+    text = conclusion(write(tmp_path, FIGURES), "my photos.yaml", given)
+    command = text[text.index("python -m benchmarks") :]
+    assert command == (
+        "python -m benchmarks train 'my photos.yaml' --variant good --epochs 9 --import shoes "
+        "'seeds=[0, 1]' name=tiny"
+    )
+
+
 def test_few_seeds_are_told(tmp_path):
     text = conclusion(write(tmp_path, {k: v[:1] for k, v in FIGURES.items()}), "my.yaml")
     assert text.startswith("Nothing can be told apart yet: that takes two seeds")

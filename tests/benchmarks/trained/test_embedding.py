@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.__main__ import main
 from benchmarks.errors import SettingsError
+from benchmarks.files import write_table
 from benchmarks.settings.objects import build
 from benchmarks.trained import TrainedModel, load_model
 from benchmarks.trained.exporting import export
@@ -34,7 +35,10 @@ def test_a_folder_is_embedded_file_by_file_and_what_cannot_be_read_is_named(run,
     (photos / "class 1" / "0.png").write_bytes(b"")
     (photos / "class 2" / "phone.heic").write_bytes(b"no")
     (photos / "class 2" / ".hidden.png").write_bytes(b"no")
-    main(["embed", str(run), str(photos), "--to", str(tmp_path / "made")])
+    (photos / "notes.txt").write_text("no picture, and not meant as one")
+    left_out = r"2 files in .* left out.*1 \.heic, 1 \.txt\): class 2/phone.heic, notes.txt\."
+    with pytest.warns(UserWarning, match=left_out):
+        main(["embed", str(run), str(photos), "--to", str(tmp_path / "made")])
     embeddings, table = written(tmp_path / "made")
     assert embeddings.shape == (40, 5) and embeddings.dtype == np.float32
     assert table.columns.tolist() == ["file", "class"]
@@ -45,9 +49,16 @@ def test_a_folder_is_embedded_file_by_file_and_what_cannot_be_read_is_named(run,
     np.testing.assert_allclose(embeddings, load_model(run)(files), atol=1e-6)
     output = capsys.readouterr()
     assert output.out == f"40 embeddings of size 5 in {tmp_path / 'made'}\n"
-    assert "2 files could not be read:\n" in output.err
-    assert "phone.heic: its format is not read" in output.err
+    assert "1 file could not be read:\n" in output.err
     assert "0.png cannot be read as an image: it is empty (0 bytes)" in output.err
+
+
+def test_a_single_picture_is_embedded(run, tmp_path):
+    picture = run.parents[3] / "photos" / "class 3" / "2.png"
+    main(["embed", str(run), str(picture), "--to", str(tmp_path)])
+    embeddings, table = written(tmp_path)
+    assert table["file"].tolist() == ["2.png"] and table["class"].isna().all()
+    np.testing.assert_allclose(embeddings, load_model(run)(picture), atol=1e-6)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -59,14 +70,21 @@ def test_a_split_is_embedded_in_its_order(split, run, tmp_path):
     assert table["label"].tolist() == dataset.labels.tolist()
     assert table["class"].tolist() == [dataset.class_names[i] for i in dataset.labels]
     np.testing.assert_allclose(embeddings, load_model(run)(dataset.images), atol=1e-6)
+    np.testing.assert_allclose(embeddings, load_model(run)(table["file"].tolist()), atol=1e-6)
+
+
+def test_names_of_files_that_are_no_text_are_spelled_out(tmp_path):
+    write_table(pd.DataFrame({"file": ["caf\udce9.png"]}), tmp_path / "table.csv")
+    assert pd.read_csv(tmp_path / "table.csv")["file"].tolist() == [r"caf\udce9.png"]
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nowhere", "nowhere: there is no such folder. Give one with pictures, or a split"),
+        ("nowhere", "nowhere: there is no such folder or file. Give a folder of pictures"),
         ("gallery", "have no split 'gallery'"),
-        ("empty", "expected pictures .*but 1 files could not be read"),
+        ("empty/a.png", "a.png: expected pictures .*a.png cannot be read as an image"),
+        ("empty", "expected pictures .*but 1 file could not be read"),
     ],
 )
 def test_what_is_nothing_to_embed_is_told(source, message, run, tmp_path, monkeypatch):

@@ -1,7 +1,12 @@
 """The last step: a variant that was chosen is trained on all classes."""
 
+import os
+import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -41,6 +46,15 @@ def test_a_variant_is_trained_on_all_classes_and_loaded(config, tmp_path, capsys
         main(["train", str(config), "--variant", "plain+ps", "--epochs", "3", "seeds=[3]"])
     with pytest.raises(SystemExit, match="comparison.yaml is missing"):
         main(["report", str(tmp_path / "runs" / "photos_all_classes")])
+
+
+def test_the_command_that_a_comparison_proposes_trains_with_its_settings(config, tmp_path, capsys):
+    given = ["batch_size=6", "seeds=[0, 1]", "name=tiny", "variants.untrained=null"]
+    main(["run", str(config), "--variant", "plain", "epochs=1", *given])
+    command = capsys.readouterr().out.rpartition("python -m benchmarks ")[2]
+    main(shlex.split(command))
+    folder = tmp_path / "runs" / "tiny_all_classes" / "plain" / "seed_0"
+    assert "batch_size: 6" in (folder / "settings.yaml").read_text()
 
 
 def test_a_dry_run_of_it_trains_nothing(config, tmp_path, capsys):
@@ -95,6 +109,32 @@ def test_a_dry_run_shows_settings_where_no_data_are(config, capsys):
     with pytest.raises(SystemExit, match="There is no folder nowhere"):
         main(["compare", str(config), "--dry-run", "data.root=nowhere"])
     assert "batch_size: 8" in capsys.readouterr().out
+
+
+def test_it_ends_quietly_when_nobody_reads_on(config):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "benchmarks", "compare", str(config), "--dry-run"]
+    with os.fdopen(writing, "w") as output:
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 141 and not done.stderr
+
+
+def test_a_closed_pipe_of_another_process_is_told(config, monkeypatch):
+    monkeypatch.setattr("benchmarks.__main__._check", Mock(side_effect=BrokenPipeError("a worker")))
+    with pytest.raises(SystemExit, match="error: a worker"):
+        main(["compare", str(config), "--dry-run"])
+
+
+def test_a_dry_run_names_what_cannot_be_read_in_all_splits(config, tmp_path):
+    datasets = vars(load_splits(load(config).runs[0].data))
+    lost = {name: f"{datasets[name].class_names[0]}/0.png" for name in ("val", "test")}
+    for file in lost.values():
+        (tmp_path / "photos" / file).write_bytes(b"")
+    with pytest.raises(SystemExit, match="data.val, data.test: 2 of 40 images") as error:
+        main(["compare", str(config), "--dry-run"])
+    lines = str(error.value).splitlines()[1:]
+    assert [file in line for file, line in zip(lost.values(), lines, strict=True)] == [True, True]
 
 
 @pytest.mark.parametrize(
