@@ -100,7 +100,8 @@ def half_width(values: Sequence[float]) -> float:
         return float("nan")
     # Around zero, where the interval's end is its half width.
     centred = np.subtract(values, np.mean(values))
-    return float(stats.ttest_1samp(centred, 0).confidence_interval(LEVEL).high)
+    # The mean of equal values may differ from them in its last digit.
+    return float(np.maximum(stats.ttest_1samp(centred, 0).confidence_interval(LEVEL).high, 0))
 
 
 def verdict(difference: float, interval: float) -> str:

@@ -63,6 +63,8 @@ def test_only_common_seeds_are_paired():
 def test_one_pair_has_no_verdict():
     row = summarize(runs_of(plain=[0.5], other=[0.6]), {"plain": None, "other": "plain"}).iloc[1]
     assert np.isnan(half_width([0.5]))
+    assert np.isnan(half_width([0.5, float("nan")]))
+    assert not np.signbit([half_width([value] * 10) for value in np.linspace(0, 1, 99)]).any()
     assert row["verdict"] == ""
     assert row["precision_at_1_difference"] == pytest.approx(10)
 
