@@ -232,7 +232,10 @@ def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
     settings = [*overrides, f"epochs={arguments.epochs}", "data.all_classes=true"]
     given = load(arguments.config, settings, arguments.variant, arguments.imports)
     folder = given.folder.with_name(f"{given.folder.name}_all_classes")
-    comparison = replace(given, folder=folder, runs=given.runs[:1])
+    # Also of a variant that the file gives a length of its own.
+    as_long = partial(replace, epochs=arguments.epochs)
+    variants = tuple(as_long(run) for run in given.variants)
+    comparison = replace(given, folder=folder, variants=variants, runs=(as_long(given.runs[0]),))
     if arguments.dry_run:
         if distributed.rank() == 0:
             print(describe(comparison), end="", flush=True)

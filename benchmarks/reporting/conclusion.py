@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.reporting.summary import FEW_PAIRS, final_rows, summarize
-from benchmarks.results import reading
+from benchmarks.results import paths, reading
 
 
 def conclusion(folder: Path, config: str, given: Sequence[str] = ()) -> str:
@@ -61,15 +61,17 @@ def _next(
 ) -> list[str]:
     epoch = round(of_best["epoch"].mean())
     if not epoch:
-        return ["That is without training: look for what is wrong before you use a trained one."]
+        return ["That is without training: train longer, or look for what is wrong."]
     told = []
     if summary["pairs"].between(1, FEW_PAIRS - 1).any():
         told.append("Next: more seeds, before you believe small differences.")
     first = f"{folder / best}/seed_{of_best['seed'].min()}"
+    # There is none of a comparison without test classes.
+    if (folder / best / paths.EXAMPLES).exists():
+        told.append(f"What it retrieves is in retrieval_{best}.png.")
     told.append(
-        f"What it retrieves is in retrieval_{best}.png, its weights are in {first}/best.pt "
-        f"(load_model({first!r})). Once it is chosen, train it on all classes: "
-        f"{_train(config, best, epoch, given)}"
+        f"Its weights are in {first}/best.pt (load_model({first!r})). Once it is chosen, train it "
+        f"on all classes: {_train(config, best, epoch, given)}"
     )
     return told
 

@@ -38,7 +38,10 @@ def test_it_says_what_was_found_what_to_do_and_where_the_weights_are(tmp_path):
     assert text.startswith("good is better than plain by 10.1 ± 0.3 points. bad is worse than ")
     assert "No difference from the baseline was seen for same." in text
     assert "The highest mean MAP@R is that of good, 51.1%." in text
-    assert f"its weights are in {tmp_path}/good/seed_0/best.pt (load_model(" in text
+    assert f"Its weights are in {tmp_path}/good/seed_0/best.pt (load_model(" in text
+    assert "retrieval_good.png" not in text
+    (tmp_path / "good" / "examples.pt").touch()
+    assert "What it retrieves is in retrieval_good.png." in conclusion(tmp_path, "my.yaml")
     assert text.endswith("python -m benchmarks train my.yaml --variant good --epochs 9")
     assert "more seeds" not in text
 
@@ -62,7 +65,7 @@ def test_few_seeds_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("figures", "epoch", "message"),
     [
-        ({"plain": [0.4], "pixels": [0.5]}, 0, "without training: look for what is wrong"),
+        ({"plain": [0.4], "pixels": [0.5]}, 0, "without training: train longer"),
         ({"plain": [float("nan")]}, 3, "No run has figures"),
         ({"plain": [0.4, 0.5]}, 3, "No variant has a baseline to be compared with."),
     ],

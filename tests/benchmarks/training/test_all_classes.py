@@ -57,6 +57,13 @@ def test_the_command_that_a_comparison_proposes_trains_with_its_settings(config,
     assert "batch_size: 6" in (folder / "settings.yaml").read_text()
 
 
+def test_a_variant_of_another_length_trains_as_long_as_is_asked(config, capsys):
+    asked = ["--variant", "plain", "--epochs", "1", "variants.plain.epochs=7", "--dry-run"]
+    main(["train", str(config), *asked])
+    shown = capsys.readouterr().out
+    assert "epochs: 1\n" in shown and "epochs: 7\n" not in shown
+
+
 def test_a_dry_run_of_it_trains_nothing(config, tmp_path, capsys):
     main(["train", str(config), "--variant", "plain", "--epochs", "1", "--dry-run"])
     assert "splits:\n  train:\n    classes: 10\n" in capsys.readouterr().out
