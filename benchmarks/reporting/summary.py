@@ -7,8 +7,8 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks.evaluation.metrics import MAIN_METRIC
+from benchmarks.reporting.significance import LEVEL, POWER, holm, p_value, visible_difference
 
-LEVEL = 0.95
 FEW_PAIRS = 5  # Below it the quantile of Student's t alone makes an interval wide.
 NOT_METRICS = ("variant", "seed", "split", "epoch", "seconds")
 
@@ -58,7 +58,9 @@ def summarize(runs: pd.DataFrame, baselines: Mapping[str, str | None]) -> pd.Dat
         `_interval`, the half width of the 95% Student-t interval (nan for a single seed);
         `_difference` from the baseline over the seeds that both have, and its
         `_difference_interval`. Beside these: the number of seeds that have figures and of pairs,
-        the baseline, the verdict on MAP@R, mean seconds.
+        the baseline, mean seconds, and of MAP@R the verdict, the `p_value` of the difference,
+        `p_value_holm`, corrected for the number of differences, and the `visible_difference`, see
+        `benchmarks.reporting.significance`.
     """
     rows = []
     by_variant = {name: group.set_index("seed") for name, group in runs.groupby("variant")}
@@ -81,12 +83,20 @@ def summarize(runs: pd.DataFrame, baselines: Mapping[str, str | None]) -> pd.Dat
                 row["pairs"] = len(differences)
                 row[f"{metric}_difference"] = differences.mean()
                 row[f"{metric}_difference_interval"] = half_width(differences)
+                if metric == MAIN_METRIC:
+                    row["p_value"] = p_value(differences)
+                    row["visible_difference"] = visible_difference(
+                        differences.std(), len(differences)
+                    )
         row["verdict"] = verdict(
             row.get(f"{MAIN_METRIC}_difference", np.nan),
             row.get(f"{MAIN_METRIC}_difference_interval", np.nan),
         )
         rows.append(row | {"seconds": group["seconds"].mean()})
-    return pd.DataFrame(rows)
+    summary = pd.DataFrame(rows)
+    if "p_value" in summary:
+        summary["p_value_holm"] = holm(summary["p_value"])
+    return summary
 
 
 def half_width(values: Sequence[float]) -> float:
@@ -157,7 +167,7 @@ def note(summary: pd.DataFrame, history: pd.DataFrame, overlaps: Sequence[str] =
             f" Differences in MAP@R are paired, seed by seed. {comparisons} comparison"
             f"{'s were' if comparisons > 1 else ' was'} made: at 95%, "
             f"{(1 - LEVEL) * comparisons:.2g} of them would be called better or worse by chance "
-            "alone."
+            f"alone. {_power(summary)}"
         )
     lost = history[history[MAIN_METRIC].isna()]
     if len(lost):
@@ -169,3 +179,15 @@ def note(summary: pd.DataFrame, history: pd.DataFrame, overlaps: Sequence[str] =
             "has none: more seeds narrow them (seeds='[0,1,2,3,4]' on the command line)."
         )
     return text
+
+
+def _power(summary: pd.DataFrame) -> str:
+    """Say what remains after Holm's correction, and how small a difference would be seen."""
+    remain = ", ".join(summary.loc[summary["p_value_holm"].le(1 - LEVEL), "variant"])
+    corrected = f"After Holm's correction for their number, {remain or 'none'} would be. "
+    visible = summary["visible_difference"].dropna().sort_values().map("{:.1f}".format)
+    span = " to ".join(dict.fromkeys(visible.iloc[[0, -1]]))
+    return (
+        f"{corrected if summary['p_value'].count() > 1 else ''}With this spread and as many pairs, "
+        f"a true difference of {span} points is seen with a probability of {POWER:.0%}."
+    )

@@ -9,6 +9,7 @@ from scipy import stats
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.reporting import plots
 from benchmarks.reporting.report import figures
+from benchmarks.reporting.significance import visible_difference
 from benchmarks.reporting.summary import final_rows, half_width, note, over_folds, summarize
 
 RNG = np.random.default_rng(0)
@@ -76,6 +77,7 @@ def test_many_comparisons_are_said_to_be_many():
     text = note(summarize(runs_of(**values), baselines), both)
     assert "8 comparisons were made" in text
     assert "0.4 of them" in text
+    assert "After Holm's correction for their number, none would be." in text
     assert "Test classes, looked at once, with the models of the best validation epoch." in text
     plain = runs_of(a=[1, 2])
     text = note(summarize(plain, {"a": None}), plain)
@@ -83,6 +85,31 @@ def test_many_comparisons_are_said_to_be_many():
     assert "Test classes, looked at once, with the models of the last epoch." in text
     text = note(summarize(plain, {"a": None}), plain.assign(split="val"))
     assert "too high as a result" in text
+
+
+def test_the_correction_for_many_comparisons_and_the_power_are_told():
+    plain = RNG.uniform(size=10)
+    spread = 0.01 * RNG.standard_normal((3, 10))
+    # Its p-value is 0.03: below 0.05, and above it times two.
+    nearly = spread[0] - spread[0].mean() + 2.5 * stats.sem(spread[0])
+    values = {"plain": plain, "nearly": plain + nearly}
+    values |= {"none": plain + spread[1], "much": plain + spread[2] + 0.1}
+    baselines = {"plain": None, "nearly": "plain", "none": "plain", "much": "plain"}
+    summary = summarize(runs_of(**values), baselines)
+    rows = summary.set_index("variant")
+    assert rows["verdict"]["nearly"] == "better"
+    p_values = [stats.ttest_rel(values[name], plain).pvalue for name in rows.index[1:]]
+    assert rows["p_value"].tolist()[1:] == pytest.approx(p_values)
+    assert rows["p_value_holm"]["much"] == pytest.approx(3 * p_values[2])
+    assert rows["visible_difference"]["none"] == pytest.approx(
+        visible_difference(50 * spread[1].std(ddof=1), 10)
+    )
+    text = note(summary, runs_of(**values))
+    assert "After Holm's correction for their number, much would be." in text
+    least, most = rows["visible_difference"].min(), rows["visible_difference"].max()
+    assert f"a true difference of {least:.1f} to {most:.1f} points is seen with" in text
+    pair = summarize(runs_of(a=plain, b=plain + spread[1]), {"a": None, "b": "a"})
+    assert "Holm" not in note(pair, runs_of(a=plain)), "a single comparison needs no correction"
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 4, 5])
