@@ -9,6 +9,7 @@ from benchmarks.datasets.image_classes import ImageClasses
 from benchmarks.datasets.image_files import ImageFiles
 from benchmarks.datasets.image_folder import ImageFolder
 from benchmarks.datasets.in_shop import InShop
+from benchmarks.datasets.noisy_labels import NoisyLabels
 from benchmarks.datasets.omniglot import Omniglot
 from benchmarks.datasets.part_of_each_class import PartOfEachClass
 from benchmarks.datasets.pml_sets import CUB, Cars196, StanfordOnlineProducts
@@ -28,6 +29,7 @@ __all__ = [
     "ImageFolder",
     "InShop",
     "Inverted",
+    "NoisyLabels",
     "Normalize",
     "Omniglot",
     "PartOfEachClass",
