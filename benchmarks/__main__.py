@@ -95,11 +95,18 @@ def _parser() -> argparse.ArgumentParser:
     everything = commands.add_parser(
         "compare", parents=[config], help="run and compare all variants", epilog=overriding
     )
-    everything.set_defaults(command=_run, variant=None)
+    everything.set_defaults(command=_run, variant=())
 
-    single = commands.add_parser("run", parents=[config], help="run one variant", epilog=overriding)
-    single.add_argument("--variant", required=True)
-    single.set_defaults(command=_run)
+    some = commands.add_parser(
+        "run", parents=[config], help="run one variant, or some of them", epilog=overriding
+    )
+    some.add_argument(
+        "--variant",
+        action="append",
+        required=True,
+        help="its name; --variant A --variant A+B compares the two",
+    )
+    some.set_defaults(command=_run)
 
     final = commands.add_parser(
         "train",
@@ -230,7 +237,7 @@ def _show_splits(splits: Splits) -> None:
 
 def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
     settings = [*overrides, f"epochs={arguments.epochs}", "data.all_classes=true"]
-    given = load(arguments.config, settings, arguments.variant, arguments.imports)
+    given = load(arguments.config, settings, [arguments.variant], arguments.imports)
     folder = given.folder.with_name(f"{given.folder.name}_all_classes")
     # Also of a variant that the file gives a length of its own.
     as_long = partial(replace, epochs=arguments.epochs)

@@ -49,7 +49,7 @@ class Comparison:
 def load(
     path: str | Path,
     overrides: Sequence[str] = (),
-    variant: str | None = None,
+    variants: Collection[str] = (),
     imports: Collection[str] = (),
     root: str | None = None,
 ) -> Comparison:
@@ -58,7 +58,7 @@ def load(
     Arguments:
         path: of a YAML file.
         overrides: `a.b=c`, each of which sets what `a: {b: c}` in the file would.
-        variant: the only one wanted; default all of them.
+        variants: those that are wanted; default all of them.
         imports: packages whose classes and functions the file may name, beside the libraries'.
         root: stands for `data.root` where that is not given, so that settings can be shown.
 
@@ -71,19 +71,20 @@ def load(
     if root is not None and tree.get("data", {}).get("root") == MISSING:
         tree = merge(tree, {"data": {"root": root}})
     with told(f"{path}: "):
-        return _comparison(tree, Path(path), variant, imports)
+        return _comparison(tree, Path(path), variants, imports)
 
 
 def _comparison(
-    tree: Tree, path: Path, variant: str | None, imports: Collection[str]
+    tree: Tree, path: Path, names: Collection[str], imports: Collection[str]
 ) -> Comparison:
     file = OmegaConf.merge(structured(File), {"name": path.stem}, tree)
     check_comparison(file, str(path))
-    if variant is not None and variant not in file.variants:
-        known = nearest(variant, file.variants)
-        raise SettingsError(f"{path}: unknown variant {variant!r}: {known}")
+    for name in names:
+        if name not in file.variants:
+            known = nearest(name, file.variants)
+            raise SettingsError(f"{path}: unknown variant {name!r}: {known}")
     variants = tuple(_run(tree, name, str(path), imports) for name in file.variants)
-    wanted = [run for run in variants if variant in (None, run.variant)]
+    wanted = [run for run in variants if not names or run.variant in names]
     return Comparison(
         source=str(path),
         folder=Path(file.results, file.name),

@@ -30,7 +30,7 @@ BRIEF = ("epochs=1", "iterations_per_epoch=2", "batch_size=32", "seeds=[0]")
 def parts_of(variant: str, splits: Splits, *overrides: str) -> Parts:
     """Return the parts of a run before its first step; transforms of evaluation multiply by 3."""
     scaled = "transforms.eval=[{few_glyphs.Scaled: {by: 3}}]"
-    (run,) = load(CONFIG, [*BRIEF, scaled, *overrides], variant, ["few_glyphs"]).runs
+    (run,) = load(CONFIG, [*BRIEF, scaled, *overrides], [variant], ["few_glyphs"]).runs
     return Parts(run, splits)
 
 

@@ -121,13 +121,13 @@ def test_variants_change_settings_and_replace_objects(written):
           slow: {loss: {ArcFaceLoss: {}}, optimizers: {trunk: {AdamW: {lr: 1e-5}}}}
     """
     path = written(changes)
-    assert only(load(path, ["seeds=[0]"], "sgd")).optimizers.trunk == {"SGD": {"lr": 2}}
-    slow = only(load(path, ["seeds=[0]"], "slow")).optimizers.trunk
+    assert only(load(path, ["seeds=[0]"], ["sgd"])).optimizers.trunk == {"SGD": {"lr": 2}}
+    slow = only(load(path, ["seeds=[0]"], ["slow"])).optimizers.trunk
     assert slow == {"AdamW": {"lr": 1e-5, "weight_decay": 0.1}}
 
 
 def test_equal_settings_are_equal_texts(written):
-    run = only(load(written(), ["seeds=[0]"], "ps"))
+    run = only(load(written(), ["seeds=[0]"], ["ps"]))
     turned = dict(reversed(run.loss["SynthesisLoss"].items()))
     assert dump(replace(run, loss={"SynthesisLoss": turned})) == dump(run)
     assert dump(replace(run, seed=1)) != dump(run)
@@ -136,7 +136,7 @@ def test_equal_settings_are_equal_texts(written):
 def test_data_root_is_referred_to(written):
     changes = "data: {root: '???', train: {Omniglot: {root: '${data.root}'}}}"
     path = written(changes)
-    run = only(load(path, ["data.root=a/b", "seeds=[0]"], "plain"))
+    run = only(load(path, ["data.root=a/b", "seeds=[0]"], ["plain"]))
     assert run.data.train == {"Omniglot": {"root": "a/b"}}
     message = r"letters\.yaml: data\.root is not given: set it in the file, or .*=VALUE"
     with pytest.raises(SettingsError, match=message):
@@ -482,7 +482,17 @@ def test_other_errors_name_the_file_and_the_place(written, changes, message):
 
 def test_an_unknown_variant_is_told(written):
     with pytest.raises(SettingsError, match="unknown variant 'plane': did you mean plain?"):
-        load(written(), variant="plane")
+        load(written(), variants=["ps", "plane"])
+
+
+def test_some_variants_of_a_file_are_run_in_its_order(written, tmp_path):
+    more = tmp_path / "more.yaml"
+    more.write_text(f"extends: {written()}\nvariants: {{third: {{epochs: 0}}}}")
+    runs = load(more, ["seeds=[1, 2]"], ["third", "plain"]).runs
+    assert [(run.variant, run.seed) for run in runs] == [
+        *[("plain", 1), ("third", 1)],
+        *[("plain", 2), ("third", 2)],
+    ]
 
 
 def test_files_that_are_none(tmp_path):

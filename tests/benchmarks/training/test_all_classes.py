@@ -74,15 +74,15 @@ def test_no_split_but_the_training_one_is_needed(config, tmp_path):
     alone = ["data.val=null", "data.test=null"]
     with pytest.raises(SystemExit, match="one of val and test is needed; the command `train`"):
         main(["compare", str(config), *alone])
-    (run,) = load(config, [*alone, "data.all_classes=true"], "plain").runs
+    (run,) = load(config, [*alone, "data.all_classes=true"], ["plain"]).runs
     splits = load_splits(run.data)
     assert len(splits.train.class_names) == 5 and splits.val is splits.test is None
 
 
 def test_classes_of_all_splits_are_joined_by_their_names(config):
-    (run,) = load(config, (), "plain").runs
+    (run,) = load(config, (), ["plain"]).runs
     apart = load_splits(run.data)
-    (run,) = load(config, ["data.all_classes=true"], "plain").runs
+    (run,) = load(config, ["data.all_classes=true"], ["plain"]).runs
     together = load_splits(run.data).train
     of_class = {
         (together.class_names[label], image.sum().item())

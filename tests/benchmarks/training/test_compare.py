@@ -98,7 +98,7 @@ def test_the_summary_has_a_row_for_each_variant(config):
 def test_what_is_finished_is_not_run_again(config, capsys):
     before = times(config)
     main(["compare", str(config)])
-    main(["run", str(config), "--variant", "plain+ps", "seeds=[1]"])
+    main(["run", str(config), "--variant", "plain", "--variant", "plain+ps", "seeds=[1]"])
     assert times(config) == before
     output = capsys.readouterr().out
     assert output.split()[0] == "variant"

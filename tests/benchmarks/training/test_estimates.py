@@ -36,7 +36,7 @@ def run(tmp_path) -> Run:
     config = tmp_path / "iaa.yaml"
     config.write_text(f"extends: {CONFIG}\n{SETTINGS}")
     brief = ["epochs=4", "iterations_per_epoch=3", "batch_size=32", "seeds=[0]"]
-    (found,) = load(config, brief, "iaa").runs
+    (found,) = load(config, brief, ["iaa"]).runs
     return found
 
 

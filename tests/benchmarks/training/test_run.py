@@ -42,7 +42,7 @@ NOT_TIMES = ["variant", "seed", "split", "epoch", "precision_at_1", MAIN_METRIC]
 def short(variant: str, *overrides: str, seed: int = 0) -> Run:
     """The shipped settings with two epochs of eleven steps."""
     brief = ["epochs=2", "iterations_per_epoch=11", "batch_size=32", f"seeds=[{seed}]"]
-    (run,) = load(CONFIG, [*brief, *overrides], variant, ["few_glyphs"]).runs
+    (run,) = load(CONFIG, [*brief, *overrides], [variant], ["few_glyphs"]).runs
     return run
 
 

@@ -104,7 +104,7 @@ def printed(rank: int, config: Path) -> str:
 
 
 def run_of(config: Path, variant: str) -> Run:
-    (run,) = load(config, variant=variant, imports=["few_glyphs"]).runs
+    (run,) = load(config, variants=[variant], imports=["few_glyphs"]).runs
     return run
 
 
