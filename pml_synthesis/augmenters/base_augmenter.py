@@ -270,7 +270,7 @@ class BaseAugmenter(ModuleWithRecords):
 
     @property
     def _remembers(self) -> bool:
-        """Whether there is an update: most augmenters have none, whose steps then take less time."""
+        """Whether there is an update. Most augmenters have none, and need no batch made for it."""
         return type(self).update is not BaseAugmenter.update
 
     def _without_views_of_memory(self, synthetic: SyntheticBatch) -> SyntheticBatch:

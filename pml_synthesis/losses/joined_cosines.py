@@ -146,9 +146,7 @@ def joined_cosines(
             row_norms, column_norms = _norms(rows, dim=1), _norms_of_columns(*columns)
             of_rows = _Lengths.of(row_norms, _EPS, in_rows)
             of_columns = _Lengths.of(column_norms, shortest, in_columns)
-        matrix = _MixedCosines.apply(
-            rows[0], columns[0], of_rows, of_columns, in_rows, in_columns
-        )
+        matrix = _MixedCosines.apply(rows[0], columns[0], of_rows, of_columns, in_rows, in_columns)
         return JoinedCosines(matrix, row_norms, column_norms, shortest)
 
 
