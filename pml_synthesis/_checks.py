@@ -59,9 +59,15 @@ def expect_between(argument: str, got: Tensor, low: int, high: int) -> None:
     On an accelerator nothing is checked: to read the numbers would wait for it.
     """
     if got.device.type == "cpu" and len(got):
-        least, most = (int(end) for end in got.aminmax())
+        least, most = smallest_and_largest(got)
         found = f"{least} to {most}"
         expect(low <= least and most < high, argument, f"from {low} to {high - 1}", found)
+
+
+def smallest_and_largest(numbers: Tensor) -> tuple[int, int]:
+    """Return the ends of the range of integers, of which there is one at least."""
+    least, most = numbers.aminmax()
+    return int(least), int(most)
 
 
 def is_integer_dtype(dtype: torch.dtype) -> bool:
@@ -99,7 +105,7 @@ def check_batch(embeddings: Tensor, labels: Tensor | None, proxies: Tensor | Non
     expect(fits, "proxies", form, tuple(proxies.shape))
     expect(proxies.is_floating_point(), "proxies", "floating point", proxies.dtype)
     if len(labels):
-        low, high = int(host_labels.min()), int(host_labels.max())
+        low, high = smallest_and_largest(host_labels)
         inside = low >= 0 and high < len(proxies)
         found = f"labels from {low} to {high}"
         expect(inside, "labels", f"from 0 to {len(proxies) - 1}, one per proxy", found)

@@ -246,9 +246,10 @@ class BaseAugmenter(ModuleWithRecords):
 
     def _take_step(self, batch: RealBatch) -> None:
         """Update the memory and count the step."""
-        autocast = torch.autocast(batch.embeddings.device.type, enabled=False)
-        with autocast, torch.no_grad():
-            self.update(batch.at_least_float32().detach())
+        if self._remembers:
+            autocast = torch.autocast(batch.embeddings.device.type, enabled=False)
+            with autocast, torch.no_grad():
+                self.update(batch.at_least_float32().detach())
         self.step += 1
 
     def _checked(self, synthetic: Any, batch: RealBatch) -> SyntheticBatch:
@@ -267,8 +268,15 @@ class BaseAugmenter(ModuleWithRecords):
         synthetic.check_indices(len(batch), batch.num_classes)
         return self._without_views_of_memory(synthetic)
 
+    @property
+    def _remembers(self) -> bool:
+        """Whether there is an update. Most augmenters have none, and need no batch made for it."""
+        return type(self).update is not BaseAugmenter.update
+
     def _without_views_of_memory(self, synthetic: SyntheticBatch) -> SyntheticBatch:
         """Copy what shares its memory with a buffer, which the next update overwrites."""
+        if not self._remembers:
+            return synthetic
         own = {_storage(buffer) for buffer in self.buffers() if buffer.numel()}
         if not own:
             return synthetic

@@ -200,8 +200,8 @@ class SyntheticBatch:
         expect_between("labels", self.labels, 0, num_classes + self.num_new_classes)
         if self.parent is not None:
             expect_between("parent", self.parent, -1, num_classes)
-        if self.labels.device.type == "cpu":
-            orphans = (self.source < 0) & (self.labels >= num_classes)
+        if self.labels.device.type == "cpu" and (orphans := self.source < 0).any():
+            orphans &= self.labels >= num_classes
             if self.parent is not None:
                 orphans &= self.parent < 0
             expected = "given for embeddings of new classes without a source"

@@ -41,6 +41,7 @@ _NORMALIZING_TWICE = (losses.NormalizedSoftmaxLoss,)
 # Mixing cosines divides their rounding errors by the norm of the mix, in rows and in columns: they
 # grow 400 times at most, which leaves four to five digits in float32.
 _SHORTEST_MIX = 0.05
+_BLOCK = 1024  # proxies whose squares are in memory at once
 
 
 def cosines_suffice(
@@ -75,14 +76,15 @@ class JoinedCosines:
     Args:
         matrix: the inner products of the normalised vectors, [B + M, (C + E) K], the rows as in
             (real, synthetic), and the columns likewise.
-        row_norms: the norms of the normalised embeddings, [B + M]: 1, or less where a vector has no
-            direction.
-        column_norms: those of the normalised proxies, [(C + E) K].
+        row_norms: the norms of the embeddings, as constants, [B + M].
+        column_norms: those of the proxies, [(C + E) K].
+        shortest: the norm up to which a proxy is divided by a constant, that norm.
     """
 
     matrix: Tensor
     row_norms: Tensor
     column_norms: Tensor
+    shortest: float
 
     @property
     def shape(self) -> torch.Size:
@@ -91,8 +93,17 @@ class JoinedCosines:
 
     def squared_distances(self) -> Tensor:
         r"""Return :math:`|a|^2 + |b|^2 - 2 \langle a, b \rangle`, [B + M, (C + E) K]."""
-        squares = torch.add(self.column_norms**2, self.matrix, alpha=-2)
-        return squares.add_(self.row_norms.unsqueeze(1) ** 2)
+        of_rows = _normalized_norms(self.row_norms, _EPS).square()
+        of_columns = _normalized_norms(self.column_norms, self.shortest).square()
+        return torch.add(of_columns, self.matrix, alpha=-2).add_(of_rows.unsqueeze(1))
+
+
+def _normalized_norms(norms: Tensor, shortest: float) -> Tensor:
+    """Return the norms of normalised vectors: 1, or less where a vector has no direction.
+
+    What is so long that its norm overflows becomes 0.
+    """
+    return (norms / norms.clamp_min(shortest)).nan_to_num(nan=0.0)
 
 
 def shortest_proxy(loss: losses.BaseMetricLossFunction) -> float:
@@ -124,29 +135,33 @@ def joined_cosines(
     )
     # Autocast would compute the products in half precision.
     with torch.autocast(embeddings.device.type, enabled=False):
-        row_norms = torch.cat([torch.linalg.vector_norm(part, dim=1) for part in rows])
-        column_norms = torch.cat([torch.linalg.vector_norm(part, dim=0) for part in columns])
-        row_lengths = row_norms.clamp_min(_EPS)
-        column_lengths = column_norms.clamp_min(shortest)
         if in_rows is None or in_columns is None:
-            units = torch.cat(rows) / row_lengths.unsqueeze(1)
-            matrix = torch.cat([units @ part for part in columns], dim=1) / column_lengths
-        else:
-            matrix = _MixedCosines.apply(
-                rows[0],
-                columns[0],
-                _Lengths.of(row_norms.detach(), len(rows[0]), _EPS),
-                _Lengths.of(column_norms.detach(), columns[0].shape[1], shortest),
-                in_rows,
-                in_columns,
-            )
-        # As constants: the norm of a normalised vector does not change with the vector.
-        # What is so long that its norm overflows becomes 0.
-        unit_norms = (
-            (norms / by).detach().nan_to_num(nan=0.0)
-            for norms, by in ((row_norms, row_lengths), (column_norms, column_lengths))
-        )
-        return JoinedCosines(matrix, *unit_norms)
+            row_norms, column_norms = _norms(rows, dim=1), _norms(columns, dim=0)
+            units = torch.cat(rows) / row_norms.clamp_min(_EPS).unsqueeze(1)
+            products = torch.cat([units @ part for part in columns], dim=1)
+            matrix = products / column_norms.clamp_min(shortest)
+            return JoinedCosines(matrix, row_norms.detach(), column_norms.detach(), shortest)
+        # The gradients through them belong to those of the vectors.
+        with torch.no_grad():
+            row_norms, column_norms = _norms(rows, dim=1), _norms_of_columns(*columns)
+            of_rows = _Lengths.of(row_norms, _EPS, in_rows)
+            of_columns = _Lengths.of(column_norms, shortest, in_columns)
+        matrix = _MixedCosines.apply(rows[0], columns[0], of_rows, of_columns, in_rows, in_columns)
+        return JoinedCosines(matrix, row_norms, column_norms, shortest)
+
+
+def _norms(parts: tuple[Tensor, Tensor], dim: int) -> Tensor:
+    return torch.cat([torch.linalg.vector_norm(part, dim=dim) for part in parts])
+
+
+def _norms_of_columns(real: Tensor, mixed: Tensor) -> Tensor:
+    """Return the norms of columns as constants."""
+    if not real.is_cpu or real.stride(0) == 1:
+        return _norms((real, mixed), dim=0)
+    # On the CPU, vector_norm takes three times as long where a vector is not in one piece. Squares
+    # are summed in blocks, so that they take no memory for all proxies.
+    squares = [block.square().sum(dim=0) for block in real.split(_BLOCK, dim=1)]
+    return torch.cat([*(part.sqrt_() for part in squares), torch.linalg.vector_norm(mixed, dim=0)])
 
 
 def _mixes(batch: SyntheticBatch) -> tuple[_Mix, _Mix] | tuple[None, None]:
@@ -205,26 +220,40 @@ class _Lengths:
     Args:
         real: what the loss divides the real vectors by, their norms at least.
         shortest: the norm up to which it divides by a constant, that norm.
-        constant: which vectors, real and mixed, are not longer.
-        ratios: what the loss divides a real vector by, over what the augmenter divides it by before
-            it mixes it: 1, or less where a vector is so short that the augmenter leaves it as it
-            is.
-        mixed_ratios: the same of the mixed vectors.
+        constant: which real vectors are not longer.
+        mixed_constant: which mixed ones are not.
+        mixed_ratios: what the loss divides a mixed vector by, over what the augmenter divides it by
+            at the end: 1, or less where a vector is so short that the augmenter leaves it as it is.
+        factors: how much the cosines of both ends count in those of their mix, [N] each.
     """
 
     real: Tensor
     shortest: float
     constant: Tensor
-    ratios: Tensor
+    mixed_constant: Tensor
     mixed_ratios: Tensor
+    factors: tuple[Tensor, Tensor]
 
     @classmethod
-    def of(cls, norms: Tensor, num_real: int, shortest: float) -> _Lengths:
+    def of(cls, norms: Tensor, shortest: float, mix: _Mix) -> _Lengths:
         """Return the lengths for the norms of all vectors."""
-        lengths = norms.clamp_min(shortest)
-        ratios = torch.where(norms > _EPS, torch.ones_like(norms), lengths)
-        real_and_mixed = ratios.split([num_real, len(norms) - num_real])
-        return cls(lengths[:num_real], shortest, norms <= shortest, *real_and_mixed)
+        num_real = len(norms) - len(mix.norms)
+        lengths, constant = norms.clamp_min(shortest), norms <= shortest
+        ratios = lengths.masked_fill(norms > _EPS, 1)
+        mixed_ratios = ratios[num_real:]
+        inverse = (mix.norms * mixed_ratios).reciprocal_()
+        first, second = (
+            (inverse * share).mul_(ratios[end])
+            for share, end in zip(mix.shares, mix.ends, strict=True)
+        )
+        return cls(
+            lengths[:num_real],
+            shortest,
+            constant[:num_real],
+            constant[num_real:],
+            mixed_ratios,
+            (first, second),
+        )
 
 
 @dataclass(frozen=True)
@@ -283,13 +312,9 @@ class _Mix:
 
     def write_cosines(self, of_all: Tensor, dim: int, lengths: _Lengths, out: Tensor) -> None:
         """Mix cosines of all vectors, which are counted by that dimension."""
-        norms = self.norms * lengths.mixed_ratios
-        factors = (
-            (share / norms * lengths.ratios[end]).unsqueeze(1 - dim)
-            for share, end in zip(self.shares, self.ends, strict=True)
-        )
         first, second = (of_all.index_select(dim, end) for end in self.ends)
-        torch.mul(first, next(factors), out=out).addcmul_(second, next(factors))
+        of_first, of_second = (factor.unsqueeze(1 - dim) for factor in lengths.factors)
+        torch.mul(first, of_first, out=out).addcmul_(second, of_second)
 
     def backward(
         self, grad: Tensor, cosines: Tensor, dim: int, lengths: _Lengths, grad_cosines: Tensor
@@ -301,24 +326,31 @@ class _Mix:
             cosines: the mixed ones.
             dim: that counts the vectors.
             lengths: of the vectors.
-            grad_cosines: those of the cosines of all vectors, each divided by its ratio.
+            grad_cosines: those of the cosines of all vectors.
 
         Returns:
-            The gradients of u that come through c, [G, D].
+            The gradients that come through the lengths of the mixes, for :meth:`add_through`, [N].
         """
-        grad = grad / (self.norms * lengths.mixed_ratios).unsqueeze(1 - dim)
-        self._add_to_ends(self.ends, grad, dim, grad_cosines)
-        # By c, a cosine has the gradient -cosine / c; and c by u_i, of which it is made, lambda v.
-        through_norms = grad.mul_(cosines).sum(dim=1 - dim).neg_() / lengths.mixed_ratios
-        through_norms.masked_fill_(lengths.constant[len(lengths.real) :], 0)
-        grad_units = torch.zeros_like(self.units)
-        through_mixed = self.mixed * through_norms.unsqueeze(1)
-        self._add_to_ends(self.pairs.unbind(), through_mixed, 0, grad_units)
-        return grad_units
+        for end, factor in zip(self.ends, lengths.factors, strict=True):
+            grad_cosines.index_add_(dim, end, grad * factor.unsqueeze(1 - dim))
+        through = (grad * cosines).sum(dim=1 - dim).neg_().div_(lengths.mixed_ratios)
+        return through.masked_fill_(lengths.mixed_constant, 0)
 
-    def _add_to_ends(self, ends: tuple[Tensor, ...], grad: Tensor, dim: int, total: Tensor) -> None:
-        for end, share in zip(ends, self.shares, strict=True):
-            total.index_add_(dim, end, grad, alpha=share)
+    def add_through(
+        self, through: Tensor, ends: tuple[Tensor, ...], lengths: _Lengths, total: Tensor
+    ) -> None:
+        """Add the gradients through the lengths of the mixes to those of normalised vectors.
+
+        By c, a cosine has the gradient -cosine / c; and c by u_i, of which it is made, lambda v.
+
+        Args:
+            through: as returned by :meth:`backward`, [N].
+            ends: where both vectors of a mix are in `total`, [N] each.
+            lengths: of the vectors.
+            total: the gradients of the vectors as the loss divides them.
+        """
+        for end, factor in zip(ends, lengths.factors, strict=True):
+            total.index_add_(0, end, self.mixed * (through * factor).unsqueeze(1))
 
 
 class _MixedCosines(torch.autograd.Function):
@@ -364,36 +396,31 @@ class _MixedCosines(torch.autograd.Function):
         num_rows, num_columns = len(rows), columns.shape[1]
 
         # Back from the mixed rows to the real ones, then from the mixed columns.
-        ratios = of_rows.ratios.unsqueeze(1)
-        real = grad[:num_rows] / ratios
-        grad_row_units = in_rows.backward(grad[num_rows:], joined[num_rows:], 0, of_rows, real)
-        real.mul_(ratios)
+        real = grad[:num_rows].clone()
+        through_rows = in_rows.backward(grad[num_rows:], joined[num_rows:], 0, of_rows, real)
         real, mixed = real[:, :num_columns], real[:, num_columns:]
         cosines, of_mixed = joined[:num_rows, :num_columns], joined[:num_rows, num_columns:]
-        real.div_(of_columns.ratios)
-        grad_column_units = in_columns.backward(mixed, of_mixed, 1, of_columns, real)
-        real.mul_(of_columns.ratios)
+        through_columns = in_columns.backward(mixed, of_mixed, 1, of_columns, real)
 
         # Back from the cosines: d s / d w = (x - s w / |w|) / |w|, where the second term is |w|'s.
         lengths = of_columns.real
-        squares = (lengths**2).clamp_min(torch.finfo(lengths.dtype).tiny)
+        squares = lengths.square().clamp_min_(torch.finfo(lengths.dtype).tiny)
         along = (real * cosines).sum(dim=0).div_(squares)
-        along.masked_fill_(of_columns.constant[:num_columns], 0)
+        along.masked_fill_(of_columns.constant, 0)
         real.div_(lengths)
-        grad_row_units.mul_(ratios[in_rows.members])
-        grad_rows = (real @ columns.T).index_add_(0, in_rows.members, grad_row_units)
-        along_rows = _along(grad_rows, rows).masked_fill_(
-            of_rows.constant[:num_rows].unsqueeze(1), 0
-        )
+        grad_rows = real @ columns.T
+        in_rows.add_through(through_rows, in_rows.ends, of_rows, grad_rows)
+        along_rows = _along(grad_rows, rows).masked_fill_(of_rows.constant.unsqueeze(1), 0)
         grad_rows.addcmul_(rows, along_rows, value=-1).div_(of_rows.real.unsqueeze(1))
         # In the layout of the weight, whichever it is.
         grad_columns = rows.T @ real if columns.is_contiguous() else (real.T @ rows).T
         grad_columns.addcmul_(columns, along, value=-1)
-        along_units = _along(grad_column_units, in_columns.units)
-        grad_column_units.addcmul_(in_columns.units, along_units, value=-1)
-        unit_lengths = lengths / of_columns.ratios
-        grad_column_units.div_(unit_lengths[in_columns.members].unsqueeze(1))
-        grad_columns.index_add_(1, in_columns.members, grad_column_units.T)
+        units = in_columns.units
+        grad_units = torch.zeros_like(units)
+        in_columns.add_through(through_columns, in_columns.pairs.unbind(), of_columns, grad_units)
+        grad_units.addcmul_(units, _along(grad_units, units), value=-1)
+        grad_units.div_(lengths[in_columns.members].unsqueeze(1))
+        grad_columns.index_add_(1, in_columns.members, grad_units.T)
         return grad_rows, grad_columns, None, None, None, None
 
 

@@ -382,6 +382,16 @@ def test_second_derivatives_are_those_of_the_general_path(case, of, monkeypatch,
         torch.testing.assert_close(one, other, **CLOSE)
 
 
+def test_norms_of_proxies_are_the_same_in_both_layouts():
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(2500, 8, dtype=torch.float64, generator=generator)
+    vectors *= torch.logspace(-14, 3, len(vectors), dtype=torch.float64).unsqueeze(1)
+    expected = torch.linalg.vector_norm(vectors, dim=1)
+    for columns in (vectors.T, vectors.T.contiguous()):
+        got = joined_cosines._norms_of_columns(columns[:, :2400], columns[:, 2400:])
+        torch.testing.assert_close(got, expected, rtol=1e-14, atol=0)
+
+
 def test_no_copy_of_the_proxies_is_made():
     """The largest tensor that autograd keeps is the weight itself or of B + M rows."""
     num_classes, dim, batch_size = 4000, 64, 16
