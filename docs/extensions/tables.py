@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from docs.extensions import augmenters
+from docs.extensions import augmenters, gains
 from docs.extensions.markdown_table import table
 
 ROOT = Path(__file__).parents[2]
@@ -406,6 +406,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed_losses": _other_losses,
     "speed_methods": _method_steps,
     "speed_rows": _rows,
+    **gains.TABLES,
     "augmenters": augmenters.overview,
     "methods_of_readme": partial(augmenters.methods, "docs/augmenters/"),
     "methods_of_home": partial(augmenters.methods, "augmenters/"),

@@ -1,0 +1,227 @@
+"""The report on what the methods gain: its cells, its tables and its picture.
+
+python -m docs.extensions.gains
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.evaluation.metrics import MAIN_METRIC
+from benchmarks.files import atomic_write
+from benchmarks.reporting.significance import LEVEL, holm, visible_difference
+from benchmarks.reporting.summary import summarize
+from docs.extensions.markdown_table import table
+from pml_synthesis.visualize import COLOURS
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+PICTURE = ROOT / "docs" / "pictures" / "gains.png"
+
+SETS = {
+    "glyphs": "Glyphs",
+    "grocery": "GroceryStore",
+    "omniglot_full": "Omniglot",
+    "emoji": "Emoji",
+    "fonts": "FontGlyphs",
+}
+LOSSES = {
+    "norm_softmax": "norm-softmax",
+    "proxy_anchor": "Proxy-Anchor",
+    "multi_similarity": "MultiSimilarity",
+    "contrastive": "Contrastive",
+}
+METHODS = {
+    "ps": "Proxy Synthesis",
+    "see": "SEE",
+    "memvir": "MemVir",
+    "mixup": "Embedding Mixup",
+    "ee": "Embedding Expansion",
+    "symmetrical": "Symmetrical Synthesis",
+    "iaa": "Intra-class adaptive",
+    "das": "DAS",
+}
+FITTING = {
+    "norm_softmax": ("ps", "see", "memvir", "mixup"),
+    "proxy_anchor": ("ps", "see", "memvir", "mixup"),
+    "multi_similarity": ("ee", "symmetrical", "iaa", "das"),
+    "contrastive": ("ee", "symmetrical", "iaa", "das", "mixup"),
+}
+AIM = 0.5  # points of MAP@R, which are worth a method
+WIDEST = 4.0  # points on either side of the picture; what lies beyond is an arrow
+
+
+def study_of(name: str) -> str:
+    """Return the folder of the ten seeds on a set."""
+    return f"methods_{name}_tuned"
+
+
+def published() -> dict[str, str]:
+    """Return the sets that have results, by their titles."""
+    return {key: title for key, title in SETS.items() if (RESULTS / study_of(key)).exists()}
+
+
+@cache
+def cells() -> pd.DataFrame:
+    """Return the statistics of each variant on each set, see `summarize`.
+
+    The corrected p-values are for the comparisons of all sets together.
+    """
+    frames = []
+    for name in published():
+        runs = pd.read_csv(RESULTS / study_of(name) / "results.csv")
+        plain = {v: v.partition("+")[0] for v in runs["variant"]}
+        frames.append(
+            summarize(runs, {v: None if v == loss else loss for v, loss in plain.items()}).assign(
+                set=name
+            )
+        )
+    together = pd.concat(frames).set_index(["variant", "set"])
+    return together.assign(p_value_holm=holm(together["p_value"]))
+
+
+def remains(row: pd.Series) -> bool:
+    """Say whether a difference is seen after Holm's correction."""
+    return bool(row["p_value_holm"] <= 1 - LEVEL)
+
+
+def gain(row: pd.Series) -> str:
+    """Write a difference: in bold where it is seen, with a star where it is after correction."""
+    width = row[f"{MAIN_METRIC}_difference_interval"]
+    text = f"{row[f'{MAIN_METRIC}_difference']:+.1f} ± {width:.1f}"
+    if row["verdict"] not in ("better", "worse"):
+        return text
+    return f"**{text}**{' *' if remains(row) else ''}"
+
+
+def value(row: pd.Series) -> str:
+    """Write a mean and its interval."""
+    return f"{row[MAIN_METRIC]:.1f} ± {row[f'{MAIN_METRIC}_interval']:.1f}"
+
+
+# ---------------------------------------------------------------------------------- tables
+
+
+def matrix() -> str:
+    """Return the table of all gains: a line for each method with a loss, a column for each set."""
+    rows = []
+    for loss, methods in FITTING.items():
+        rows.append([f"**{LOSSES[loss]}**, tuned", *(_cell(loss, name) for name in published())])
+        for method in methods:
+            variant = f"{loss}+{method}"
+            rows.append([f"+ {METHODS[method]}", *(_cell(variant, name) for name in published())])
+    links = (f"[{title}](results/{study_of(key)}/summary.md)" for key, title in published().items())
+    return table(["MAP@R", *links], rows)
+
+
+def _cell(variant: str, name: str) -> str:
+    if (variant, name) not in cells().index:
+        return "left out"
+    row = cells().loc[(variant, name)]
+    return gain(row) if "+" in variant else value(row)
+
+
+def power() -> str:
+    """Return the table of what could have been seen on each set, and with how many seeds."""
+    rows = []
+    for name, title in published().items():
+        compared = cells().xs(name, level="set").query("verdict != ''")
+        visible = compared["visible_difference"]
+        spreads = visible / compared["pairs"].map(partial(visible_difference, 1.0))
+        needed = spreads.map(seeds_needed)
+        rows.append(
+            [
+                title,
+                str(len(compared)),
+                f"{visible.min():.1f}, {visible.median():.1f}, {visible.max():.1f}",
+                str(int(visible.le(AIM).sum())),
+                f"{needed.min()}, {needed.median():.0f}, {needed.max()}",
+            ]
+        )
+    head = ["", "comparisons", "visible difference: least, median, most"]
+    return table([*head, f"{AIM} is visible in", f"seeds for {AIM}: least, median, most"], rows)
+
+
+def seeds_needed(spread: float) -> int:
+    """Return the fewest seeds with which a difference of `AIM` is visible.
+
+    Example:
+        >>> seeds_needed(0.5)
+        10
+    """
+    return next(n for n in range(2, 10_000) if visible_difference(spread, n) <= AIM)
+
+
+# --------------------------------------------------------------------------------- picture
+
+
+def draw() -> Figure:
+    """Draw all gains: a panel for each set, a line for each method with a loss."""
+    names = published()
+    lines = [(loss, method) for loss, methods in FITTING.items() for method in methods]
+    places = _places()
+    figure = Figure(figsize=(3.2 + 2 * len(names), 6.4), layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for panel, (name, title) in zip(panels, names.items(), strict=True):
+        for loss, method in lines:
+            if (f"{loss}+{method}", name) in cells().index:
+                _point(panel, cells().loc[(f"{loss}+{method}", name)], places[loss, method])
+        panel.axvline(0, color="black", lw=0.8)
+        panel.set_title(title, fontsize="medium")
+        panel.set_xlim(-WIDEST - 0.3, WIDEST + 0.3)
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(
+        list(places.values()), [f"{LOSSES[loss]} + {METHODS[m]}" for loss, m in places]
+    )
+    panels[0].set_ylim(max(places.values()) + 0.7, -0.7)
+    figure.supxlabel("MAP@R minus that of the tuned plain loss [points]", fontsize="medium")
+    return figure
+
+
+def _places() -> dict[tuple[str, str], float]:
+    """Return the height of each line, with a gap between losses."""
+    places, height = {}, 0.0
+    for loss, methods in FITTING.items():
+        for method in methods:
+            places[loss, method] = height
+            height += 1
+        height += 0.6
+    return places
+
+
+def _point(panel: Axes, row: pd.Series, place: float) -> None:
+    """Draw a difference with its interval: filled where it is seen after correction."""
+    mean = row[f"{MAIN_METRIC}_difference"]
+    seen = row["verdict"] in ("better", "worse")
+    colour = (COLOURS[0] if mean > 0 else COLOURS[1]) if seen else "#666666"
+    if abs(mean) > WIDEST:
+        edge = np.copysign(WIDEST, mean)
+        panel.plot(edge, place, marker=">" if mean > 0 else "<", color=colour)
+        panel.annotate(
+            f"{mean:+.1f}",
+            (edge, place),
+            (6 if mean < 0 else -6, 0),
+            textcoords="offset points",
+            ha="left" if mean < 0 else "right",
+            va="center",
+            fontsize="x-small",
+        )
+        return
+    width = row[f"{MAIN_METRIC}_difference_interval"]
+    face = colour if remains(row) else "white"
+    panel.errorbar(
+        mean, place, xerr=width, fmt="o", color=colour, markerfacecolor=face, markersize=5, lw=1.2
+    )
+
+
+TABLES = {"gains": matrix, "power": power}
+
+if __name__ == "__main__":
+    with atomic_write(PICTURE) as unfinished:
+        draw().savefig(unfinished, format="png", dpi=120)
