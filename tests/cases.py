@@ -1,5 +1,6 @@
 """What the tests run over: augmenters, PML's proxy losses, reducers, batches and mined tuples."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +40,8 @@ EXAMPLES = [
     for augmenter in reference.PUBLIC_AUGMENTERS
     for name in reference.reference_of(augmenter).EXAMPLES
 ]
-all_augmenters = pytest.mark.parametrize(
-    "augmenter", EXAMPLES, ids=lambda example: f"{example.augmenter.__name__} {example.name}"
-)
+AUGMENTERS = {f"{each.augmenter.__name__} {each.name}": each for each in EXAMPLES}
+all_augmenters = pytest.mark.parametrize("augmenter", AUGMENTERS.values(), ids=AUGMENTERS)
 
 
 class Mirror(BaseAugmenter):
@@ -116,7 +116,27 @@ PROXY_LOSSES = [
     ProxyLoss(losses.SoftTripleLoss, "fc", 1, centers=2, options=(("centers_per_class", 2),)),
     ProxyLoss(losses.P2SGradLoss, "weight", 1),
 ]
-all_losses = pytest.mark.parametrize("case", PROXY_LOSSES, ids=lambda case: case.name)
+LOSSES = {case.name: case for case in PROXY_LOSSES}
+all_losses = pytest.mark.parametrize("case", LOSSES.values(), ids=LOSSES)
+
+
+def taking_turns(names, values, **axes):
+    """Run over the product of axes; values of other arguments take turns, and meet all of each.
+
+    What depends on two arguments at once is seen, in fewer tests than the whole product has.
+
+    Arguments:
+        names: of the arguments that take turns.
+        values: tuples of their values, by a name.
+        axes: the values of each other argument, by a name, one of them as many as take turns.
+    """
+    turns, tests = list(values), []
+    for chosen in itertools.product(*(enumerate(axis) for axis in axes.values())):
+        turn = turns[sum(place for place, _ in chosen) % len(turns)]
+        keys = [key for _, key in chosen]
+        given = [axis[key] for axis, key in zip(axes.values(), keys, strict=True)]
+        tests.append(pytest.param(*given, *values[turn], id="-".join([turn, *keys])))
+    return pytest.mark.parametrize([*axes, *names], tests)
 
 
 def build_loss(case, seed=0, dtype=torch.float64, **kwargs):

@@ -3,12 +3,11 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
-
-from cases import Example
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("MPLBACKEND", "Agg")  # No window opens.
+# The process that hands the tests out to others starts them sooner if it imports neither torch nor
+# what is tested: fixtures import both.
 # Processes import what the tests do, in whichever folder they start.
 _paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _paths))
@@ -26,6 +25,8 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="session")
 def device(request):
+    import torch
+
     return torch.device(request.config.getoption("--device"))
 
 
@@ -39,6 +40,8 @@ def cache_of_its_own(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def skip_refused(request):
     """Skip what a loss refuses: one test asks for the error."""
+    from cases import Example
+
     given = getattr(request.node, "callspec", None)
     if given and {"case", "augmenter"} <= given.params.keys():
         augmenter, loss_class = given.params["augmenter"], given.params["case"].loss_class
@@ -48,4 +51,6 @@ def skip_refused(request):
 
 @pytest.fixture(autouse=True)
 def seeded():
+    import torch
+
     torch.manual_seed(0)

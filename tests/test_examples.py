@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 import forked_processes
 
@@ -31,16 +32,9 @@ def run(script, folder):
     return figure_in(printed)
 
 
-def test_the_plain_loop_as_users_run_it(tmp_path):
-    command = [sys.executable, str(FOLDER / "plain_loop.py")]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert figure_in(result.stdout) > 3 * MAP_AT_R_OF_INPUTS
-    assert not any(tmp_path.iterdir())
-
-
-def test_the_loop_before(tmp_path):
-    assert run("before.py", tmp_path) > 3 * MAP_AT_R_OF_INPUTS
+@pytest.mark.parametrize("script", ["before.py", "plain_loop.py"])
+def test_the_plain_loop_with_and_without_synthesis(script, tmp_path):
+    assert run(script, tmp_path) > 3 * MAP_AT_R_OF_INPUTS
     assert [path.name for path in tmp_path.iterdir()] == [forked_processes.OUTPUT]
 
 

@@ -18,6 +18,7 @@ from cases import (
     build_loss,
     draw_batch,
     draw_proxies,
+    taking_turns,
 )
 from pml_synthesis import (
     Compose,
@@ -101,10 +102,13 @@ def soft_batch(augmenter, x, y):
     return batch.embeddings[:mixes], soft
 
 
-@pytest.mark.parametrize("case", SOFT, ids=lambda case: case.name)
-@hooks
-@both
-@pytest.mark.parametrize("order", ["random", "sorted", "dominated"])
+@taking_turns(
+    ["order"],
+    {order: (order,) for order in ("random", "sorted", "dominated")},
+    case={case.name: case for case in SOFT},
+    hook={hook: hook for hook in ("joined", "term")},
+    same_class={"any class": False, "same class": True},
+)
 def test_two_halves_are_one_embedding_with_a_soft_label(case, hook, same_class, order):
     if case.uses_norms:
         pytest.skip("each half has the norm of its own member, so that the two are not equal")

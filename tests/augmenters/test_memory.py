@@ -67,7 +67,7 @@ def test_some_augmenters_remember():
 
 
 @all_memories
-@pytest.mark.parametrize("stop", [0, 1, 2, 3, 5, 8])
+@pytest.mark.parametrize("stop", [0, 1, 3, 8])
 def test_goes_on_bit_for_bit_from_a_state_dict(make, stop, tmp_path):
     """Saved before there is anything in the memory, while it fills, and after."""
     augmenter, resumed = make(), make()
@@ -147,11 +147,11 @@ def test_a_full_memory_grows_no_more(make):
                 augmenter(*given)
         return bytes_of_tensors(), len(pickle.dumps(augmenter))
 
-    tensors, pickled = repeat(2)
-    tensors_later, pickled_later = repeat(8)
+    tensors, pickled = repeat(1)
+    tensors_later, pickled_later = repeat(4)
     assert tensors_later == tensors
     # Integers that count take some bytes more; a list with an entry for each step takes hundreds.
-    assert pickled_later - pickled < 8 * FULL
+    assert pickled_later - pickled < 4 * FULL
 
 
 # ------------------------------------------------------------------------ several processes

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pytorch_metric_learning import distances, losses
 from torch.nn.functional import normalize
 
-from cases import CLOSE, DIM, NUM_CLASSES, PROXY_LOSSES, build_loss, draw_batch
+from cases import CLOSE, DIM, NUM_CLASSES, PROXY_LOSSES, build_loss, draw_batch, taking_turns
 from pml_synthesis import (
     BaseAugmenter,
     Compose,
@@ -64,10 +64,13 @@ def general(monkeypatch):
     monkeypatch.setattr(proxy_evaluation, "cosines_suffice", lambda *_: False)
 
 
-@fast_losses
-@all_augmenters
-@pytest.mark.parametrize("order", ["random", "sorted", "dominated"])
-@pytest.mark.parametrize("hostile", ["", "zero proxy", "zero row", "equal"])
+@taking_turns(
+    ["order"],
+    {order: (order,) for order in ("random", "sorted", "dominated")},
+    case={case.name: case for case in FAST},
+    augmenter=AUGMENTERS,
+    hostile={name: name for name in ("", "zero proxy", "zero row", "equal")},
+)
 def test_equals_the_general_path(case, augmenter, order, hostile, monkeypatch, taken):
     x, y = draw_batch(0, order=order)
     loss = build_loss(case)

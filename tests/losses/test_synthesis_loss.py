@@ -8,9 +8,11 @@ from pytorch_metric_learning.utils import distributed
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from cases import (
+    AUGMENTERS,
     CLOSE,
     DIM,
     EXAMPLES,
+    LOSSES,
     NUM_CLASSES,
     PROXY_LOSSES,
     REDUCERS,
@@ -22,6 +24,7 @@ from cases import (
     draw_batch,
     pairs,
     skip_refused,
+    taking_turns,
     triplets,
 )
 from pml_synthesis import (
@@ -46,9 +49,12 @@ class Nothing(BaseAugmenter):
         return SyntheticBatch.empty(batch.embeddings, batch.proxies)
 
 
-@all_losses
-@all_augmenters
-@pytest.mark.parametrize("order, seed", [("random", 0), ("sorted", 1), ("balanced", 1)])
+@taking_turns(
+    ("order", "seed"),
+    {"random": ("random", 0), "sorted": ("sorted", 1), "balanced": ("balanced", 1)},
+    case=LOSSES,
+    augmenter=AUGMENTERS,
+)
 def test_equals_the_reference(case, augmenter, order, seed):
     skip_refused(case, augmenter)
     x, y = draw_batch(seed, batch_size=9 + 5 * seed, order=order)
@@ -74,10 +80,16 @@ def test_what_a_reference_says_is_refused_is_an_error():
                     loss(*draw_batch(0))
 
 
-@all_losses
-@pytest.mark.parametrize("reducer", REDUCERS.values(), ids=REDUCERS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("mode", ["no augmenter", "eval", "empty batch"])
+DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+
+
+@taking_turns(
+    ["mode"],
+    {mode: (mode,) for mode in ("no augmenter", "eval", "empty batch")},
+    case=LOSSES,
+    reducer=REDUCERS,
+    dtype={str(dtype): dtype for dtype in DTYPES},
+)
 def test_equals_the_bare_loss(case, reducer, dtype, mode):
     x, y = draw_batch(0, dtype=dtype)
     bare = build_loss(case, dtype=torch.float32, reducer=reducer(NUM_CLASSES))
@@ -127,9 +139,9 @@ def test_p2sgrad_renormalizes_its_own_weight(training):
         assert loss.weight.dtype == torch.float32
 
 
-@all_losses
-@all_augmenters
-@pytest.mark.parametrize("mine", [triplets, pairs])
+@taking_turns(
+    ["mine"], {"triplets": (triplets,), "pairs": (pairs,)}, case=LOSSES, augmenter=AUGMENTERS
+)
 def test_synthetic_rows_inherit_mined_weights(case, augmenter, mine):
     if case.loss_class is losses.P2SGradLoss:
         pytest.skip("PML's P2SGradLoss takes no mined tuple")

@@ -12,7 +12,9 @@ from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils import distributed
 
 from cases import (
+    AUGMENTERS,
     CLOSE,
+    LOSSES,
     NUM_CLASSES,
     PROXY_LOSSES,
     REDUCERS,
@@ -23,6 +25,7 @@ from cases import (
     build_loss,
     draw_batch,
     skip_refused,
+    taking_turns,
     triplets,
 )
 from pml_synthesis import (
@@ -55,9 +58,12 @@ def with_regularizer(case, augmenter, seed=0, dtype=torch.float64, **kwargs):
     )
 
 
-@all_losses
-@all_augmenters
-@pytest.mark.parametrize("order, seed", [("random", 0), ("sorted", 1)])
+@taking_turns(
+    ("order", "seed"),
+    {"random": ("random", 0), "sorted": ("sorted", 1)},
+    case=LOSSES,
+    augmenter=AUGMENTERS,
+)
 def test_equals_the_reference(case, augmenter, order, seed):
     skip_refused(case, augmenter)
     x, y = draw_batch(seed, order=order)

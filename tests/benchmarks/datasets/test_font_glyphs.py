@@ -141,6 +141,7 @@ def test_wrong_options_are_told(options, message, root):
         FontGlyphs(root, **(SPLITS | options))
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_settings_file_trains(root, tmp_path):
     short = ["epochs=1", "iterations_per_epoch=2", "batch_size=8", "seeds=[0]", "embedding_size=8"]
     where = [f"data.root={root}", f"results={tmp_path}", "data.train.FontGlyphs.num_classes=3"]

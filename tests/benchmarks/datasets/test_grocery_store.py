@@ -120,6 +120,7 @@ def test_wrong_options_are_told(options, message, miniature):
         GroceryStore(miniature, **options)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_settings_file_trains(miniature, tmp_path):
     short = ["epochs=1", "iterations_per_epoch=2", "batch_size=4", "seeds=[0]", "embedding_size=8"]
     where = [f"data.root={miniature}", f"results={tmp_path}"]

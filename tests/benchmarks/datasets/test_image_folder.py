@@ -38,6 +38,7 @@ def split(root: Path, **options) -> dict[str, set[str]]:
     return {name: set(ImageFolder(root, name, size=4, **options).class_names) for name in splits}
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_users_own_folder_is_compared_by_editing_one_file(root, tmp_path, capsys):
     # As docs/own_images.md tells: copy the file, say where the images are, run.
     text = CONFIG.read_text().replace("root: ???", f"root: {root}")

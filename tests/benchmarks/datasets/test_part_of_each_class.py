@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.datasets import (
@@ -24,6 +24,7 @@ def numbered(labels: list[int]) -> ImageClasses:
     return ImageClasses(images, torch.tensor(labels), names, transform=torch.neg)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.permutations([0] * 3 + [1] * 4 + [2] * 5), st.integers(1, 2))
 def test_two_parts_are_the_whole(labels, border):
     whole = numbered(labels)

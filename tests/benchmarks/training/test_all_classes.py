@@ -48,6 +48,7 @@ def test_a_variant_is_trained_on_all_classes_and_loaded(config, tmp_path, capsys
         main(["report", str(tmp_path / "runs" / "photos_all_classes")])
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_command_that_a_comparison_proposes_trains_with_its_settings(config, tmp_path, capsys):
     given = ["batch_size=6", "seeds=[0, 1]", "name=tiny", "variants.untrained=null"]
     main(["run", str(config), "--variant", "plain", "epochs=1", *given])

@@ -35,6 +35,8 @@ variants:
 """
 UNREADABLE = "data.train={few_glyphs.patterns: {split: none}}"
 COUNTS = {"classes": 8, "images": 64}  # of each split
+# But for the pictures of the comparison that all tests share.
+pytestmark = pytest.mark.usefixtures("unrendered")
 
 
 def main(arguments: list[str]) -> None:

@@ -128,6 +128,7 @@ def test_a_killed_run_ends_with_the_figures_of_an_uninterrupted_one(killed, tmp_
     pd.testing.assert_frame_equal(*summaries)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_methods_that_remember_go_on_too(tmp_path):
     shared, _ = SETTINGS.split("variants:")
     tree = yaml.safe_load(shared) | {"results": str(tmp_path / "runs")}

@@ -26,7 +26,6 @@ data:
   train: {few_glyphs.patterns: {split: train}}
   val: {few_glyphs.patterns: {split: val}}
   test: {few_glyphs.patterns: {split: test, num_classes: 3, count: 5}}
-  workers: 1
 model:
   trunk: {few_glyphs.DoubleTrunk: {width: 12}}
   embedder: {few_glyphs.double: {module: {LinearEmbedder: {in_features: 12}}}}
@@ -130,7 +129,6 @@ def test_two_processes_train_as_one(config, tmp_path):
 
 
 def _assert_trained_as_one_process_does(run: Run, config: Path, alone: Path) -> None:
-    run.data.workers = 0
     expected = execute(run, load_splits(run.data), alone)
     folder = folder_of(config, run)
     metrics = pd.read_csv(folder / "metrics.csv")
