@@ -5,11 +5,23 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CONFIG ?= benchmarks/configs/glyphs.yaml
 
-.PHONY: bench speed test lint types docs dist clean
+.PHONY: bench gains speed test lint types docs dist clean
 
 # A setting of the benchmark is given as `make bench ARGS="data.root=path"`.
 bench: $(READY)
 	$(BIN)/python -m benchmarks compare $(CONFIG) $(ARGS)
+
+# The report of docs/gains.md: on each of SETS the plain losses and the methods are tuned, then compared. DATA holds
+# a folder for each set. Published settings are compared, whatever this tuning finds.
+STUDIES := benchmarks/configs/studies
+SETS    ?= glyphs
+DATA    ?= data
+gains: $(READY)
+	set -e; for set in $(SETS); do \
+		$(BIN)/python -m benchmarks tune $(STUDIES)/methods_$${set}_plain.yaml data.root=$(DATA)/$$set; \
+		$(BIN)/python -m benchmarks tune $(STUDIES)/methods_$$set.yaml data.root=$(DATA)/$$set; \
+		$(BIN)/python -m benchmarks compare $(STUDIES)/methods_$${set}_tuned.yaml data.root=$(DATA)/$$set; \
+	done
 
 speed: $(READY)
 	$(BIN)/python -m benchmarks.speed

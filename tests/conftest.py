@@ -1,3 +1,5 @@
+# The process that hands the tests out to others starts them sooner if it imports neither torch nor
+# what is tested: fixtures import both.
 import gc
 import os
 from pathlib import Path
@@ -6,8 +8,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("MPLBACKEND", "Agg")  # No window opens.
-# The process that hands the tests out to others starts them sooner if it imports neither torch nor
-# what is tested: fixtures import both.
 # Processes import what the tests do, in whichever folder they start.
 _paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _paths))

@@ -1,0 +1,83 @@
+"""The report on what the methods gain: what is called seen, and what remains after correction."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.evaluation.metrics import MAIN_METRIC
+from docs.extensions import gains
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Two sets: one method is far better, one hardly, one far worse than the picture is wide."""
+    rng = np.random.default_rng(0)
+    shifts = {
+        "norm_softmax+ps": 0.03,
+        "norm_softmax+see": 0.0024,  # p = 0.03
+        "norm_softmax+mixup": 0.0,
+        "norm_softmax+memvir": -0.2,
+    }
+    for name in ("glyphs", "emoji"):
+        plain = rng.uniform(0.3, 0.4, size=10)
+        spread = rng.normal(0, 0.003, size=(len(shifts), 10))
+        spread -= spread.mean(axis=1, keepdims=True)
+        spread *= 0.003 / spread.std(axis=1, ddof=1, keepdims=True)
+        runs = {"norm_softmax": plain}
+        runs |= {
+            variant: plain + shift + noise
+            for (variant, shift), noise in zip(shifts.items(), spread, strict=True)
+        }
+        rows = [
+            {"variant": variant, "seed": seed, MAIN_METRIC: value, "seconds": 1.0}
+            for variant, values in runs.items()
+            for seed, value in enumerate(values)
+        ]
+        folder = tmp_path / gains.study_of(name)
+        folder.mkdir()
+        pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
+    monkeypatch.setattr(gains, "RESULTS", tmp_path)
+    gains.cells.cache_clear()
+    yield
+    gains.cells.cache_clear()
+
+
+def test_differences_are_corrected_over_all_sets_together(results):
+    cells = gains.cells()
+    assert set(cells.index.get_level_values("set")) == {"glyphs", "emoji"}
+    assert cells["p_value"].count() == 8
+    least = cells["p_value"].min()
+    assert cells["p_value_holm"].min() == pytest.approx(min(1, 8 * least))
+
+
+def test_the_table_marks_what_is_seen_and_what_remains(results):
+    lines = {}
+    for line in gains.matrix().splitlines():  # Of a method the first, that of norm-softmax.
+        lines.setdefault(line.split("|")[1].strip(), line)
+    assert lines["+ Proxy Synthesis"].count("** *") == 2
+    assert lines["+ MemVir"].count("**-20.0 ") == 2
+    assert lines["+ SEE"].count("**+0.2 ± 0.2**") == 2
+    assert "** *" not in lines["+ SEE"], "of eight comparisons that is too little"
+    assert "*" not in lines["+ Embedding Mixup"]
+    assert lines["**Proxy-Anchor**, tuned"].count("left out") == 2
+
+
+def test_the_picture_fills_what_remains_and_points_at_what_lies_beyond(results):
+    for panel in gains.draw().axes:
+        points = {
+            float(line.get_xdata()[0]): line for line in panel.lines if len(line.get_xdata()) == 1
+        }
+        (better,) = (line for x, line in points.items() if x > 2)
+        assert better.get_markerfacecolor() == better.get_color() != "white"
+        same = points[min(points, key=abs)]
+        assert same.get_markerfacecolor() == "white"
+        beyond = points[-gains.WIDEST]
+        assert beyond.get_marker() == "<"
+        assert "-20.0" in [text.get_text() for text in panel.texts]
+
+
+@pytest.mark.parametrize("spread", [0.2, 0.5, 2.0])
+def test_so_many_seeds_show_the_aim_and_one_less_does_not(spread):
+    seeds = gains.seeds_needed(spread)
+    assert gains.visible_difference(spread, seeds) <= gains.AIM
+    assert seeds == 2 or gains.visible_difference(spread, seeds - 1) > gains.AIM
