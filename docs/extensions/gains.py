@@ -148,6 +148,22 @@ def power() -> str:
     return table([*head, f"{AIM} is visible in", f"seeds for {AIM}: least, median, most"], rows)
 
 
+def cost() -> str:
+    """Return the table of times: of a run with a method over that of its plain loss."""
+    rows = [
+        [f"{LOSSES[loss]} + {METHODS[method]}", *(_ratio(loss, method, n) for n in published())]
+        for loss, methods in FITTING.items()
+        for method in methods
+    ]
+    return table(["time of a run", *published().values()], rows)
+
+
+def _ratio(loss: str, method: str, name: str) -> str:
+    seconds = cells()["seconds"].xs(name, level="set")
+    known = f"{loss}+{method}" in seconds.index
+    return f"{seconds[f'{loss}+{method}'] / seconds[loss]:.2f}" if known else "left out"
+
+
 def seeds_needed(spread: float) -> int:
     """Return the fewest seeds with which a difference of `AIM` is visible.
 
@@ -220,7 +236,7 @@ def _point(panel: Axes, row: pd.Series, place: float) -> None:
     )
 
 
-TABLES = {"gains": matrix, "power": power}
+TABLES = {"gains": matrix, "power": power, "cost": cost}
 
 if __name__ == "__main__":
     with atomic_write(PICTURE) as unfinished:
