@@ -29,7 +29,8 @@ def results(tmp_path, monkeypatch):
             for (variant, shift), noise in zip(shifts.items(), spread, strict=True)
         }
         rows = [
-            {"variant": variant, "seed": seed, MAIN_METRIC: value, "seconds": 1.0}
+            {"variant": variant, "seed": seed, MAIN_METRIC: value}
+            | {"precision_at_1": 2 * value, "seconds": 1.0}
             for variant, values in runs.items()
             for seed, value in enumerate(values)
         ]
@@ -60,6 +61,16 @@ def test_the_table_marks_what_is_seen_and_what_remains(results):
     assert "** *" not in lines["+ SEE"], "of eight comparisons that is too little"
     assert "*" not in lines["+ Embedding Mixup"]
     assert lines["**Proxy-Anchor**, tuned"].count("left out") == 2
+
+
+def test_the_table_of_another_metric_has_no_stars(results):
+    (line,) = (
+        line
+        for line in gains.matrix("precision_at_1").splitlines()
+        if line.startswith("| + MemVir") and "-40.0" in line
+    )
+    assert line.count("**-40.0 ") == 2
+    assert "** *" not in line
 
 
 def test_the_picture_fills_what_remains_and_points_at_what_lies_beyond(results):

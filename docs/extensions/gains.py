@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.evaluation.metrics import MAIN_METRIC
 from benchmarks.files import atomic_write
+from benchmarks.reporting.names import title
 from benchmarks.reporting.significance import LEVEL, holm, visible_difference
 from benchmarks.reporting.summary import summarize
 from docs.extensions.markdown_table import table
@@ -91,53 +92,56 @@ def remains(row: pd.Series) -> bool:
     return bool(row["p_value_holm"] <= 1 - LEVEL)
 
 
-def gain(row: pd.Series) -> str:
-    """Write a difference: in bold where it is seen, with a star where it is after correction."""
-    width = row[f"{MAIN_METRIC}_difference_interval"]
-    text = f"{row[f'{MAIN_METRIC}_difference']:+.1f} ± {width:.1f}"
-    if row["verdict"] not in ("better", "worse"):
+def gain(row: pd.Series, metric: str = MAIN_METRIC) -> str:
+    """Write a difference: in bold where it is seen, with a star where MAP@R remains corrected."""
+    difference, width = row[f"{metric}_difference"], row[f"{metric}_difference_interval"]
+    text = f"{difference:+.1f} ± {width:.1f}"
+    if abs(difference) <= width:
         return text
-    return f"**{text}**{' *' if remains(row) else ''}"
+    return f"**{text}**{' *' if metric == MAIN_METRIC and remains(row) else ''}"
 
 
-def value(row: pd.Series) -> str:
+def value(row: pd.Series, metric: str = MAIN_METRIC) -> str:
     """Write a mean and its interval."""
-    return f"{row[MAIN_METRIC]:.1f} ± {row[f'{MAIN_METRIC}_interval']:.1f}"
+    return f"{row[metric]:.1f} ± {row[f'{metric}_interval']:.1f}"
 
 
 # ---------------------------------------------------------------------------------- tables
 
 
-def matrix() -> str:
+def matrix(metric: str = MAIN_METRIC) -> str:
     """Return the table of all gains: a line for each method with a loss, a column for each set."""
     rows = []
     for loss, methods in FITTING.items():
-        rows.append([f"**{LOSSES[loss]}**, tuned", *(_cell(loss, name) for name in published())])
+        rows.append([f"**{LOSSES[loss]}**, tuned", *_cells_of(loss, metric)])
         for method in methods:
-            variant = f"{loss}+{method}"
-            rows.append([f"+ {METHODS[method]}", *(_cell(variant, name) for name in published())])
-    links = (f"[{title}](results/{study_of(key)}/summary.md)" for key, title in published().items())
-    return table(["MAP@R", *links], rows)
+            rows.append([f"+ {METHODS[method]}", *_cells_of(f"{loss}+{method}", metric)])
+    links = (f"[{name}](results/{study_of(key)}/summary.md)" for key, name in published().items())
+    return table([title(metric), *links], rows)
 
 
-def _cell(variant: str, name: str) -> str:
+def _cells_of(variant: str, metric: str) -> list[str]:
+    return [_cell(variant, name, metric) for name in published()]
+
+
+def _cell(variant: str, name: str, metric: str) -> str:
     if (variant, name) not in cells().index:
         return "left out"
     row = cells().loc[(variant, name)]
-    return gain(row) if "+" in variant else value(row)
+    return gain(row, metric) if "+" in variant else value(row, metric)
 
 
 def power() -> str:
     """Return the table of what could have been seen on each set, and with how many seeds."""
     rows = []
-    for name, title in published().items():
+    for name, called in published().items():
         compared = cells().xs(name, level="set").query("verdict != ''")
         visible = compared["visible_difference"]
         spreads = visible / compared["pairs"].map(partial(visible_difference, 1.0))
         needed = spreads.map(seeds_needed)
         rows.append(
             [
-                title,
+                called,
                 str(len(compared)),
                 f"{visible.min():.1f}, {visible.median():.1f}, {visible.max():.1f}",
                 str(int(visible.le(AIM).sum())),
@@ -184,12 +188,12 @@ def draw() -> Figure:
     places = _places()
     figure = Figure(figsize=(3.2 + 2 * len(names), 6.4), layout="constrained")
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for panel, (name, title) in zip(panels, names.items(), strict=True):
+    for panel, (name, called) in zip(panels, names.items(), strict=True):
         for loss, method in lines:
             if (f"{loss}+{method}", name) in cells().index:
                 _point(panel, cells().loc[(f"{loss}+{method}", name)], places[loss, method])
         panel.axvline(0, color="black", lw=0.8)
-        panel.set_title(title, fontsize="medium")
+        panel.set_title(called, fontsize="medium")
         panel.set_xlim(-WIDEST - 0.3, WIDEST + 0.3)
         panel.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(
@@ -236,7 +240,12 @@ def _point(panel: Axes, row: pd.Series, place: float) -> None:
     )
 
 
-TABLES = {"gains": matrix, "power": power, "cost": cost}
+TABLES = {
+    "gains": matrix,
+    "gains_p1": partial(matrix, "precision_at_1"),
+    "power": power,
+    "cost": cost,
+}
 
 if __name__ == "__main__":
     with atomic_write(PICTURE) as unfinished:

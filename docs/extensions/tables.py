@@ -120,19 +120,6 @@ def _advice() -> str:
     return table(["your loss", "try", *DATA.values()], rows)
 
 
-def _readme() -> str:
-    study = summary("omniglot_augmented_paper")
-    names = {"raw_pixels": "raw pixels", "untrained_trunk": "untrained network"}
-    for key, loss in LOSSES.items():
-        names |= {key: loss, f"{key}+ps": f"{loss} + PS", f"{key}+see": f"{loss} + SEE"}
-    rows = []
-    for variant, name in names.items():
-        row = study.loc[variant]
-        against = f"{gain(row)}: {row['verdict']}" if gain(row) else ""
-        rows.append([name, value(row, "precision_at_1"), value(row), against.replace("*", "")])
-    return table(["", "P@1", "MAP@R", "MAP@R against the plain loss"], rows)
-
-
 FIRST_LOOK = {"glyphs_first_look": "Glyphs", "omniglot_augmented_first_look": "Omniglot"}
 
 
@@ -391,7 +378,6 @@ def _method_steps() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "paper": _paper,
     "advice": _advice,
-    "readme": _readme,
     "first_look": _first_look,
     "which_one": _which_one,
     "baselines": _baselines,
