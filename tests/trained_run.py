@@ -64,7 +64,7 @@ def finished_run(folder: Path, variant: str = "plain", *overrides: str) -> Path:
     photos = folder / "photos"
     if not photos.exists():
         write_photos(photos)
-    comparison = load(write_settings(folder, photos), overrides, variant)
+    comparison = load(write_settings(folder, photos), overrides, [variant])
     (run,) = comparison.runs
     place = paths.run_folder(comparison.folder, run)
     execute(run, load_splits(run.data), place)
@@ -78,5 +78,5 @@ def patterns_run(variant: str, seed: int, *overrides: str) -> Run:
     with TemporaryDirectory() as folder:
         config = write_settings(Path(folder), Path(folder))
         settings = [data, trunk, "transforms.eval=[]", f"seeds=[{seed}]", *overrides]
-        (run,) = load(config, settings, variant, ["few_glyphs"]).runs
+        (run,) = load(config, settings, [variant], ["few_glyphs"]).runs
     return run
