@@ -7,6 +7,7 @@ command line, torchrun, and that nothing is left of either.
 import multiprocessing
 import os
 import runpy
+import signal
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -84,6 +85,8 @@ def _run(
     task: Callable[..., None],
     arguments: tuple[str, ...],
 ) -> None:
+    # What a shell starts in the background ignores interrupts, and so would what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment)
     os.chdir(folder)
     with open(OUTPUT, "a") as file:

@@ -184,7 +184,7 @@ def note(summary: pd.DataFrame, history: pd.DataFrame, overlaps: Sequence[str] =
 def _power(summary: pd.DataFrame) -> str:
     """Say what remains after Holm's correction, and how small a difference would be seen."""
     remain = ", ".join(summary.loc[summary["p_value_holm"].le(1 - LEVEL), "variant"])
-    corrected = f"After Holm's correction for their number, {remain or 'none'} would be. "
+    corrected = f"These differ after Holm's correction for their number: {remain or 'none'}. "
     visible = summary["visible_difference"].dropna().sort_values().map("{:.1f}".format)
     span = " to ".join(dict.fromkeys(visible.iloc[[0, -1]]))
     return (

@@ -65,7 +65,7 @@ def study_of(name: str) -> str:
 
 def published() -> dict[str, str]:
     """Return the sets that have results, by their titles."""
-    return {key: title for key, title in SETS.items() if (RESULTS / study_of(key)).exists()}
+    return {key: name for key, name in SETS.items() if (RESULTS / study_of(key)).exists()}
 
 
 @cache
@@ -74,17 +74,16 @@ def cells() -> pd.DataFrame:
 
     The corrected p-values are for the comparisons of all sets together.
     """
-    frames = []
-    for name in published():
-        runs = pd.read_csv(RESULTS / study_of(name) / "results.csv")
-        plain = {v: v.partition("+")[0] for v in runs["variant"]}
-        frames.append(
-            summarize(runs, {v: None if v == loss else loss for v, loss in plain.items()}).assign(
-                set=name
-            )
-        )
-    together = pd.concat(frames).set_index(["variant", "set"])
+    of_sets = {name: _summary(RESULTS / study_of(name) / "results.csv") for name in published()}
+    together = pd.concat(of_sets, names=["set"]).swaplevel()
     return together.assign(p_value_holm=holm(together["p_value"]))
+
+
+def _summary(path: Path) -> pd.DataFrame:
+    runs = pd.read_csv(path)
+    losses = {variant: variant.partition("+")[0] for variant in runs["variant"]}
+    baselines = {variant: loss if loss != variant else None for variant, loss in losses.items()}
+    return summarize(runs, baselines).set_index("variant")
 
 
 def remains(row: pd.Series) -> bool:
@@ -134,14 +133,14 @@ def _cell(variant: str, name: str, metric: str) -> str:
 def power() -> str:
     """Return the table of what could have been seen on each set, and with how many seeds."""
     rows = []
-    for name, called in published().items():
-        compared = cells().xs(name, level="set").query("verdict != ''")
+    for key, name in published().items():
+        compared = cells().xs(key, level="set").query("verdict != ''")
         visible = compared["visible_difference"]
         spreads = visible / compared["pairs"].map(partial(visible_difference, 1.0))
         needed = spreads.map(seeds_needed)
         rows.append(
             [
-                called,
+                name,
                 str(len(compared)),
                 f"{visible.min():.1f}, {visible.median():.1f}, {visible.max():.1f}",
                 str(int(visible.le(AIM).sum())),
@@ -183,17 +182,15 @@ def seeds_needed(spread: float) -> int:
 
 def draw() -> Figure:
     """Draw all gains: a panel for each set, a line for each method with a loss."""
-    names = published()
-    lines = [(loss, method) for loss, methods in FITTING.items() for method in methods]
-    places = _places()
+    names, places = published(), _places()
     figure = Figure(figsize=(3.2 + 2 * len(names), 6.4), layout="constrained")
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for panel, (name, called) in zip(panels, names.items(), strict=True):
-        for loss, method in lines:
-            if (f"{loss}+{method}", name) in cells().index:
-                _point(panel, cells().loc[(f"{loss}+{method}", name)], places[loss, method])
+    for panel, (key, name) in zip(panels, names.items(), strict=True):
+        for (loss, method), place in places.items():
+            if (f"{loss}+{method}", key) in cells().index:
+                _point(panel, cells().loc[(f"{loss}+{method}", key)], place)
         panel.axvline(0, color="black", lw=0.8)
-        panel.set_title(called, fontsize="medium")
+        panel.set_title(name, fontsize="medium")
         panel.set_xlim(-WIDEST - 0.3, WIDEST + 0.3)
         panel.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(

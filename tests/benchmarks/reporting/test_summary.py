@@ -77,7 +77,7 @@ def test_many_comparisons_are_said_to_be_many():
     text = note(summarize(runs_of(**values), baselines), both)
     assert "8 comparisons were made" in text
     assert "0.4 of them" in text
-    assert "After Holm's correction for their number, none would be." in text
+    assert "These differ after Holm's correction for their number: none." in text
     assert "Test classes, looked at once, with the models of the best validation epoch." in text
     plain = runs_of(a=[1, 2])
     text = note(summarize(plain, {"a": None}), plain)
@@ -105,7 +105,7 @@ def test_the_correction_for_many_comparisons_and_the_power_are_told():
         visible_difference(50 * spread[1].std(ddof=1), 10)
     )
     text = note(summary, runs_of(**values))
-    assert "After Holm's correction for their number, much would be." in text
+    assert "These differ after Holm's correction for their number: much." in text
     least, most = rows["visible_difference"].min(), rows["visible_difference"].max()
     assert f"a true difference of {least:.1f} to {most:.1f} points is seen with" in text
     pair = summarize(runs_of(a=plain, b=plain + spread[1]), {"a": None, "b": "a"})
