@@ -17,6 +17,14 @@ def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="the device that the tests run on")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """Start one worker more than there are cores: some tests wait for other processes."""
+    from benchmarks.processes import cores
+
+    return cores() + 1
+
+
 def pytest_collection_finish():
     """Let the garbage collector leave alone all modules and tests, which stay to the end."""
     gc.collect()
