@@ -54,6 +54,7 @@ FITTING = {
     "multi_similarity": ("ee", "symmetrical", "iaa", "das"),
     "contrastive": ("ee", "symmetrical", "iaa", "das", "mixup"),
 }
+SYMMETRICAL = ("contrastive+symmetrical", "multi_similarity+symmetrical")
 AIM = 0.5  # points of MAP@R, which are worth a method
 WIDEST = 4.0  # points on either side of the picture; what lies beyond is an arrow
 
@@ -128,6 +129,35 @@ def _cell(variant: str, name: str, metric: str) -> str:
         return "left out"
     row = cells().loc[(variant, name)]
     return gain(row, metric) if "+" in variant else value(row, metric)
+
+
+def best() -> str:
+    """Return the table of Symmetrical Synthesis against the best plain loss of each set."""
+    leaders = {name: _leader(name) for name in published()}
+    differences = pd.concat({name: _over(leader, name) for name, leader in leaders.items()})
+    differences["p_value_holm"] = holm(differences["p_value"])
+    rows = []
+    for name, leader in leaders.items():
+        gains = [gain(differences.loc[(name, method)]) for method in SYMMETRICAL]
+        rows.append(
+            [published()[name], f"{LOSSES[leader]}, {_cell(leader, name, MAIN_METRIC)}", *gains]
+        )
+    methods = (method.partition("+")[0] for method in SYMMETRICAL)
+    head = (f"{LOSSES[loss]} + {METHODS['symmetrical']}" for loss in methods)
+    return table([title(MAIN_METRIC), "best plain loss", *head], rows)
+
+
+def _leader(name: str) -> str:
+    """Return the plain loss with the highest mean on the test classes of a set."""
+    means = cells()[MAIN_METRIC].xs(name, level="set")
+    return str(means[means.index.isin(LOSSES)].idxmax())
+
+
+def _over(leader: str, name: str) -> pd.DataFrame:
+    """Return the statistics of Symmetrical Synthesis with another loss as the baseline."""
+    runs = pd.read_csv(RESULTS / study_of(name) / "results.csv")
+    baselines = {leader: None} | dict.fromkeys(SYMMETRICAL, leader)
+    return summarize(runs[runs["variant"].isin(baselines)], baselines).set_index("variant")
 
 
 def power() -> str:
@@ -240,6 +270,7 @@ def _point(panel: Axes, row: pd.Series, place: float) -> None:
 TABLES = {
     "gains": matrix,
     "gains_p1": partial(matrix, "precision_at_1"),
+    "best": best,
     "power": power,
     "cost": cost,
 }
