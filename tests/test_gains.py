@@ -92,3 +92,56 @@ def test_so_many_seeds_show_the_aim_and_one_less_does_not(spread):
     seeds = gains.seeds_needed(spread)
     assert gains.visible_difference(spread, seeds) <= gains.AIM
     assert seeds == 2 or gains.visible_difference(spread, seeds - 1) > gains.AIM
+
+
+@pytest.fixture
+def symmetrical(tmp_path, monkeypatch):
+    """One set, on which Contrastive gains and ends below MultiSimilarity."""
+    means = {"contrastive": 0.2, "multi_similarity": 0.4}
+    means |= {"contrastive+symmetrical": 0.3, "multi_similarity+symmetrical": 0.41}
+    rng = np.random.default_rng(0)
+    rows = [
+        {"variant": variant, "seed": seed, MAIN_METRIC: mean + rng.normal(0, 2e-4), "seconds": 1.0}
+        for variant, mean in means.items()
+        for seed in range(10)
+    ]
+    (tmp_path / gains.study_of("emoji")).mkdir()
+    pd.DataFrame(rows).to_csv(tmp_path / gains.study_of("emoji") / "results.csv", index=False)
+    (tmp_path / "methods_emoji").mkdir()
+    monkeypatch.setattr(gains, "RESULTS", tmp_path)
+    gains.cells.cache_clear()
+    yield tmp_path / "methods_emoji" / "trials.csv"
+    gains.cells.cache_clear()
+
+
+def test_the_best_plain_loss_is_the_one_to_beat(symmetrical):
+    line = gains.best().splitlines()[-1]
+    assert "MultiSimilarity, 40.0" in line
+    contrastive, multi_similarity = (cell.strip() for cell in line.split("|")[3:5])
+    assert contrastive.startswith("**-10.0 ±") and contrastive.endswith("*")
+    assert multi_similarity.startswith("**+1.0 ±") and multi_similarity.endswith("*")
+
+
+def test_trials_are_paired_by_the_settings_of_the_loss(symmetrical):
+    def trial(variant, first, second, value, state="finished"):
+        names = gains.SEARCHED[variant.partition("+")[0]]
+        return dict(zip(names, (first, second), strict=True)) | {
+            "variant": variant,
+            "state": state,
+            MAIN_METRIC: value,
+        }
+
+    trials = [
+        trial("contrastive", 0.1, 0.5, 0.3),
+        trial("contrastive+symmetrical", 0.1, 0.5, 0.4),
+        trial("contrastive", 0.2, 0.5, 0.5),
+        trial("contrastive+symmetrical", 0.2, 0.5, 0.4),
+        trial("contrastive+symmetrical", 0.3, 0.5, 0.9),  # alone
+        trial("contrastive", 0.0, 0.5, 0.1, "pruned"),
+        trial("contrastive+symmetrical", 0.0, 0.5, 0.9),
+        trial("multi_similarity", 2, 50, 0.3),
+        trial("multi_similarity+symmetrical", 2, 50, 0.2),
+    ]
+    pd.DataFrame(trials).to_csv(symmetrical, index=False)
+    line = gains.trials().splitlines()[-1]
+    assert [cell.strip() for cell in line.split("|")[1:4]] == ["Emoji", "1 of 2", "0 of 1"]

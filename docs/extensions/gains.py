@@ -55,6 +55,10 @@ FITTING = {
     "contrastive": ("ee", "symmetrical", "iaa", "das", "mixup"),
 }
 SYMMETRICAL = ("contrastive+symmetrical", "multi_similarity+symmetrical")
+SEARCHED = {
+    "contrastive": ["loss.pos_margin", "loss.neg_margin"],
+    "multi_similarity": ["MultiSimilarityLoss.alpha", "MultiSimilarityLoss.beta"],
+}
 AIM = 0.5  # points of MAP@R, which are worth a method
 WIDEST = 4.0  # points on either side of the picture; what lies beyond is an arrow
 
@@ -158,6 +162,30 @@ def _over(leader: str, name: str) -> pd.DataFrame:
     runs = pd.read_csv(RESULTS / study_of(name) / "results.csv")
     baselines = {leader: None} | dict.fromkeys(SYMMETRICAL, leader)
     return summarize(runs[runs["variant"].isin(baselines)], baselines).set_index("variant")
+
+
+def trials() -> str:
+    """Return the table of how often a trial with Symmetrical Synthesis was the better one."""
+    rows = [
+        [name, *(_won(method, key) for method in SYMMETRICAL)] for key, name in published().items()
+    ]
+    losses = (LOSSES[method.partition("+")[0]] for method in SYMMETRICAL)
+    return table(["ahead with equal settings of the loss", *losses], rows)
+
+
+def _won(method: str, name: str) -> str:
+    """Count the trials of a method that beat the plain loss with equal settings of the loss."""
+    loss, trials = method.partition("+")[0], pd.read_csv(RESULTS / f"methods_{name}" / "trials.csv")
+    finished = trials[trials["state"].eq("finished")]
+    pairs = pd.merge(
+        *(
+            finished[finished["variant"].eq(v)].drop_duplicates(SEARCHED[loss])
+            for v in (loss, method)
+        ),
+        on=SEARCHED[loss],
+    )
+    ahead = pairs[f"{MAIN_METRIC}_y"] > pairs[f"{MAIN_METRIC}_x"]
+    return f"{ahead.sum()} of {len(pairs)}"
 
 
 def power() -> str:
@@ -270,7 +298,8 @@ def _point(panel: Axes, row: pd.Series, place: float) -> None:
 TABLES = {
     "gains": matrix,
     "gains_p1": partial(matrix, "precision_at_1"),
-    "best": best,
+    "gains_best": best,
+    "gains_trials": trials,
     "power": power,
     "cost": cost,
 }
