@@ -85,7 +85,7 @@ def _run(
     task: Callable[..., None],
     arguments: tuple[str, ...],
 ) -> None:
-    # What a shell starts in the background ignores interrupts, and so would what it starts.
+    # A shell has its background commands ignore interrupts, and this process would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment)
     os.chdir(folder)

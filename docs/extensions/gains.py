@@ -54,11 +54,11 @@ FITTING = {
     "multi_similarity": ("ee", "symmetrical", "iaa", "das"),
     "contrastive": ("ee", "symmetrical", "iaa", "das", "mixup"),
 }
-SYMMETRICAL = ("contrastive+symmetrical", "multi_similarity+symmetrical")
 SEARCHED = {
     "contrastive": ["loss.pos_margin", "loss.neg_margin"],
     "multi_similarity": ["MultiSimilarityLoss.alpha", "MultiSimilarityLoss.beta"],
 }
+SYMMETRICAL = {loss: f"{loss}+symmetrical" for loss in SEARCHED}
 AIM = 0.5  # points of MAP@R, which are worth a method
 WIDEST = 4.0  # points on either side of the picture; what lies beyond is an arrow
 
@@ -142,12 +142,11 @@ def best() -> str:
     differences["p_value_holm"] = holm(differences["p_value"])
     rows = []
     for name, leader in leaders.items():
-        gains = [gain(differences.loc[(name, method)]) for method in SYMMETRICAL]
+        gains = [gain(differences.loc[(name, method)]) for method in SYMMETRICAL.values()]
         rows.append(
             [published()[name], f"{LOSSES[leader]}, {_cell(leader, name, MAIN_METRIC)}", *gains]
         )
-    methods = (method.partition("+")[0] for method in SYMMETRICAL)
-    head = (f"{LOSSES[loss]} + {METHODS['symmetrical']}" for loss in methods)
+    head = (f"{LOSSES[loss]} + {METHODS['symmetrical']}" for loss in SYMMETRICAL)
     return table([title(MAIN_METRIC), "best plain loss", *head], rows)
 
 
@@ -160,31 +159,24 @@ def _leader(name: str) -> str:
 def _over(leader: str, name: str) -> pd.DataFrame:
     """Return the statistics of Symmetrical Synthesis with another loss as the baseline."""
     runs = pd.read_csv(RESULTS / study_of(name) / "results.csv")
-    baselines = {leader: None} | dict.fromkeys(SYMMETRICAL, leader)
+    baselines = {leader: None} | dict.fromkeys(SYMMETRICAL.values(), leader)
     return summarize(runs[runs["variant"].isin(baselines)], baselines).set_index("variant")
 
 
 def trials() -> str:
     """Return the table of how often a trial with Symmetrical Synthesis was the better one."""
-    rows = [
-        [name, *(_won(method, key) for method in SYMMETRICAL)] for key, name in published().items()
-    ]
-    losses = (LOSSES[method.partition("+")[0]] for method in SYMMETRICAL)
+    rows = [[name, *(_won(loss, key) for loss in SYMMETRICAL)] for key, name in published().items()]
+    losses = (LOSSES[loss] for loss in SYMMETRICAL)
     return table(["ahead with equal settings of the loss", *losses], rows)
 
 
-def _won(method: str, name: str) -> str:
-    """Count the trials of a method that beat the plain loss with equal settings of the loss."""
-    loss, trials = method.partition("+")[0], pd.read_csv(RESULTS / f"methods_{name}" / "trials.csv")
-    finished = trials[trials["state"].eq("finished")]
-    pairs = pd.merge(
-        *(
-            finished[finished["variant"].eq(v)].drop_duplicates(SEARCHED[loss])
-            for v in (loss, method)
-        ),
-        on=SEARCHED[loss],
-    )
-    ahead = pairs[f"{MAIN_METRIC}_y"] > pairs[f"{MAIN_METRIC}_x"]
+def _won(loss: str, name: str) -> str:
+    """Count the trials that beat the plain loss with equal settings of the loss."""
+    searched, trials = SEARCHED[loss], pd.read_csv(RESULTS / f"methods_{name}" / "trials.csv")
+    finished = trials[trials["state"].eq("finished")].drop_duplicates(["variant", *searched])
+    plain, method = (finished[finished["variant"].eq(v)] for v in (loss, SYMMETRICAL[loss]))
+    pairs = plain.merge(method, on=searched, suffixes=("", "_method"))
+    ahead = pairs[f"{MAIN_METRIC}_method"] > pairs[MAIN_METRIC]
     return f"{ahead.sum()} of {len(pairs)}"
 
 
