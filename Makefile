@@ -26,7 +26,8 @@ gains: $(READY)
 speed: $(READY)
 	$(BIN)/python -m benchmarks.speed
 
-test: $(READY)
+# The documentation is tested, too.
+test: $(VENV)/.ready_for_docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(READY)
