@@ -16,6 +16,7 @@ import yaml
 from pytorch_metric_learning.samplers import MPerClassSampler
 from pytorch_metric_learning.utils import common_functions as c_f
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from torch.utils.data import RandomSampler
 
 import benchmarks
@@ -334,7 +335,9 @@ def test_tensorboard_logs_are_written(splits, tmp_path):
     assert [event.step for event in scalars] == [0, 10, 11, 21]
 
 
-def test_a_resumed_run_hides_what_tensorboard_has_from_there_on(tmp_path):
+def test_a_resumed_run_hides_what_tensorboard_has_from_there_on(tmp_path, monkeypatch):
+    # TensorBoard reads files by name: of one second, the tenth of a process before the ninth.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     for first_step, steps in ((0, [0, 10, 20]), (10, [10, 20, 30])):
         hooks = RecordingHooks(tmp_path, {}, first_step)
         for step in steps:
