@@ -16,6 +16,7 @@ from benchmarks.speed import per_row
 from benchmarks.speed.contenders import (
     DEVICE,
     LOSSES,
+    METHODS,
     PAIR_LOSSES,
     Size,
     batch,
@@ -23,6 +24,7 @@ from benchmarks.speed.contenders import (
     copying_steps,
     estimated,
     expansion_steps,
+    first_steps,
     full_mem_vir,
     hardened_steps,
     joined_steps,
@@ -79,6 +81,7 @@ def _rows() -> Iterator[Row]:
         yield _row("IAA step, M = 3", loss, SMALL, times, "ours", "bare")
     yield from _joined_rows()
     yield _memory_row()
+    yield from _memory_rows()
     yield from _drawing_rows()
     for size in (Size(128, 512, 98), Size(128, 512, 11_318)):
         times = medians(expansion_steps("Proxy-Anchor", size, num_expansions=8))
@@ -122,6 +125,18 @@ def _memory_row() -> Row:
     }
     row = _row("PS peak extra memory", "norm-softmax", LARGE, peaks, "ours", "plain-big")
     return row | {"unit": "MiB"}
+
+
+def _memory_rows() -> Iterator[Row]:
+    for size in (SMALL, LARGE):
+        bare = {
+            loss: peak_memory(partial(first_steps, loss, None, size))
+            for loss in dict.fromkeys(loss for loss, _ in METHODS.values())
+        }
+        for method, (loss, _) in METHODS.items():
+            ours = peak_memory(partial(first_steps, loss, method, size))
+            row = _row(f"{method} memory", loss, size, {"ours": ours} | bare, "ours", loss)
+            yield row | {"against": "bare", "unit": "MiB"}
 
 
 def _drawing_rows() -> Iterator[Row]:

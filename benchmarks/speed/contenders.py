@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from benchmarks.speed.measure import Step
 from pml_synthesis import (
     BaseAugmenter,
+    DenselyAnchoredSampling,
     EmbeddingExpansion,
+    EmbeddingMixup,
     IntraclassAdaptiveAugmentation,
     MemVir,
     ProxySynthesis,
     SphericalEmbeddingExpansion,
+    SymmetricalSynthesis,
     SynthesisLoss,
     SynthesisRegularizer,
 )
@@ -184,3 +187,46 @@ def copying_steps(loss: str, size: Size) -> dict[str, Step]:
 
     ours = SynthesisLoss(PAIR_LOSSES[loss](), augmenter)
     return {"bare": step(bare, x, y), "plain-big": with_references, "ours": step(ours, x, y)}
+
+
+METHODS: dict[str, tuple[str, Callable[[Size], BaseAugmenter]]] = {
+    "Proxy Synthesis": ("norm-softmax", lambda _: ProxySynthesis()),
+    "SEE, K = 8": ("norm-softmax", lambda _: SphericalEmbeddingExpansion(8, fraction=1.0)),
+    "MemVir, N = 5": ("norm-softmax", lambda size: full_mem_vir(size, 5, 10)),
+    "Mixup": ("norm-softmax", lambda _: EmbeddingMixup()),
+    "Embedding Expansion, n = 2": ("MultiSimilarity", lambda _: EmbeddingExpansion(2)),
+    "Symmetrical Synthesis": ("MultiSimilarity", lambda _: SymmetricalSynthesis()),
+    "IAA, M = 3": ("MultiSimilarity", lambda size: estimated(size)),
+    "DAS, T = 3": (
+        "MultiSimilarity",
+        lambda size: DenselyAnchoredSampling(size.classes, size.dim).to(DEVICE),
+    ),
+}
+
+
+def with_method(loss: str, method: str | None, size: Size) -> nn.Module:
+    """Return a loss, bare or with a method: SEE as a term, the others joined."""
+    plain = PAIR_LOSSES[loss]() if loss in PAIR_LOSSES else build(loss, size.classes, size)
+    if method is None:
+        return plain
+    augmenter = METHODS[method][1](size)
+    if isinstance(augmenter, SphericalEmbeddingExpansion):
+        term = {"embedding_regularizer": SynthesisRegularizer(augmenter)}
+        return build(loss, size.classes, size, **term, embedding_reg_weight=0.2)
+    return SynthesisLoss(plain, augmenter)
+
+
+def first_steps(loss: str, method: str | None, size: Size) -> Step:
+    """Return what builds a loss, bare or with a method, and takes two steps.
+
+    Four embeddings of a class are in the batch. What a method remembers is full.
+    """
+
+    def build_and_step() -> None:
+        embeddings, _ = batch(size.rows, size, size.classes)
+        labels = torch.arange(size.rows, device=DEVICE) // 4 % size.classes
+        take = step(with_method(loss, method, size), embeddings, labels)
+        take()
+        take()
+
+    return build_and_step

@@ -1,20 +1,25 @@
 """What speed is measured against does what it says; how fast is not asserted."""
 
+import pytest
 import torch
 from torch.nn.functional import normalize
 
 from benchmarks.speed import per_row
 from benchmarks.speed.contenders import (
     LOSSES,
+    METHODS,
     Size,
     copying_steps,
     expansion_steps,
+    first_steps,
     full_mem_vir,
     hardened_steps,
     mem_vir_steps,
     proxy_synthesis_steps,
+    with_method,
 )
 from benchmarks.speed.measure import medians
+from pml_synthesis import BaseAugmenter
 
 
 def test_research_code_makes_rows_of_two_classes():
@@ -110,3 +115,19 @@ def test_contenders_are_of_the_sizes_that_they_say():
     ):
         for step in steps.values():
             step()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_memory_is_measured_of_a_loss_with_its_method(method):
+    size = Size(8, 16, 5)
+    loss, _ = METHODS[method]
+    augmenters = {
+        name: [part for part in with_method(loss, name, size).modules() if is_augmenter(part)]
+        for name in (method, None)
+    }
+    assert [len(found) for found in augmenters.values()] == [1, 0]
+    first_steps(loss, method, size)()
+
+
+def is_augmenter(part):
+    return isinstance(part, BaseAugmenter)
