@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.evaluation.metrics import MAIN_METRIC
-from docs.extensions import gains
+from docs.extensions import gains, regimes, untuned_scales
 
 
 @pytest.fixture
@@ -99,19 +99,24 @@ def symmetrical(tmp_path, monkeypatch):
     """One set, on which Contrastive gains and ends below MultiSimilarity."""
     means = {"contrastive": 0.2, "multi_similarity": 0.4}
     means |= {"contrastive+symmetrical": 0.3, "multi_similarity+symmetrical": 0.41}
-    rng = np.random.default_rng(0)
-    rows = [
-        {"variant": variant, "seed": seed, MAIN_METRIC: mean + rng.normal(0, 2e-4), "seconds": 1.0}
-        for variant, mean in means.items()
-        for seed in range(10)
-    ]
-    (tmp_path / gains.study_of("emoji")).mkdir()
-    pd.DataFrame(rows).to_csv(tmp_path / gains.study_of("emoji") / "results.csv", index=False)
+    publish(tmp_path / gains.study_of("emoji"), means)
     (tmp_path / "methods_emoji").mkdir()
     monkeypatch.setattr(gains, "RESULTS", tmp_path)
     gains.cells.cache_clear()
     yield tmp_path / "methods_emoji" / "trials.csv"
     gains.cells.cache_clear()
+
+
+def publish(folder, means, seeds=10):
+    """Write the runs of a study, whose seeds differ by little."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"variant": variant, "seed": seed, MAIN_METRIC: mean + rng.normal(0, 2e-4), "seconds": 1.0}
+        for variant, mean in means.items()
+        for seed in range(seeds)
+    ]
+    folder.mkdir()
+    pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
 
 
 def test_the_best_plain_loss_is_the_one_to_beat(symmetrical):
@@ -145,3 +150,56 @@ def test_trials_are_paired_by_the_settings_of_the_loss(symmetrical):
     pd.DataFrame(trials).to_csv(symmetrical, index=False)
     line = gains.trials().splitlines()[-1]
     assert [cell.strip() for cell in line.split("|")[1:4]] == ["Emoji", "1 of 2", "0 of 1"]
+
+
+def cells_of(line):
+    return [cell.strip() for cell in line.split("|")[1:-1]]
+
+
+def test_a_miner_is_compared_with_the_plain_loss_and_with_the_method(symmetrical):
+    means = {"contrastive": 0.2, "contrastive+symmetrical": 0.25}
+    means |= {"contrastive_miner": 0.26, "contrastive_miner+symmetrical": 0.28}
+    publish(gains.RESULTS / "miner_emoji_tuned", means)
+    (line,) = gains.miner().splitlines()[2:]
+    _, plain, *compared = cells_of(line)
+    assert plain.startswith("20.0 ±")
+    shown = ["+5.0", "+6.0", "+8.0", "-1.0", "+2.0"]
+    assert [cell.strip("*").split(" ")[0] for cell in compared] == shown
+    assert all(cell.endswith("*") for cell in compared)
+
+
+def test_the_mean_over_scales_is_taken_for_each_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(gains, "RESULTS", tmp_path)
+    added = dict(zip(untuned_scales.SCALES, (0.06, -0.02, 0, 0, 0, 0.03, 0), strict=True))
+    means = {f"scale_{scale}": 0.01 * scale for scale in untuned_scales.SCALES}
+    means |= {f"scale_{scale}+ps": 0.01 * scale + more for scale, more in added.items()}
+    publish(tmp_path / "scales_glyphs", means)
+    plain, mixed = (cells_of(line) for line in untuned_scales.scales().splitlines()[2:])
+    assert plain[1].startswith("1.0 ±") and plain[-1].startswith("26.9 ±")
+    assert mixed[1].startswith("**+6.0 ±") and mixed[2].startswith("**-2.0 ±")
+    assert mixed[-1].startswith("**+1.0 ±") and not mixed[-1].endswith("*  *")
+    (panel,) = untuned_scales.draw().axes
+    heights = [line.get_ydata() for line in panel.lines if len(line.get_xdata()) == 7]
+    assert len(heights) == 2
+    np.testing.assert_allclose(
+        heights[1] - heights[0], [*(100 * x for x in added.values())], atol=0.1
+    )
+
+
+def test_regimes_are_corrected_among_themselves(symmetrical):
+    plain = {"norm_softmax": 0.2, "contrastive": 0.2}
+    small = {"norm_softmax+ps": 0.18, "contrastive+symmetrical": 0.3}
+    publish(gains.RESULTS / "regimes_50_classes_tuned", plain | small, seeds=5)
+    publish(gains.RESULTS / "new_vendors_emoji", {"contrastive": 0.2} | small, seeds=5)
+    (line,) = regimes.TABLES["gains_regimes"]().splitlines()[2:]
+    name, _, lost, _, gained = cells_of(line)
+    assert "50 classes" in name and "-2.0 ±" in lost and "+10.0 ±" in gained
+    of_report, of_vendors = regimes.TABLES["gains_robustness"]().splitlines()[2:]
+    assert cells_of(of_report)[1:3] == cells_of(of_vendors)[1:3] == ["not run", ""]
+    found = regimes.cells(regimes.ROBUSTNESS)["p_value_holm"]
+    of_report = gains.cells()["p_value_holm"].dropna()
+    assert sorted(found.dropna().xs(gains.study_of("emoji"), level="set")) == sorted(of_report)
+    own = regimes.cells(regimes.TRAINING).xs("regimes_50_classes_tuned", level="set")
+    assert own["p_value_holm"].min() == pytest.approx(2 * own["p_value"].min())
+    panels = regimes.draw().axes
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == ["50 classes"]

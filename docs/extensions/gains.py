@@ -59,6 +59,15 @@ SEARCHED = {
     "multi_similarity": ["MultiSimilarityLoss.alpha", "MultiSimilarityLoss.beta"],
 }
 SYMMETRICAL = {loss: f"{loss}+symmetrical" for loss in SEARCHED}
+# Each column of the table of a miner: a variant, and what it is compared with.
+_MINER, _BOTH = "contrastive_miner", "contrastive_miner+symmetrical"
+MINED = {
+    "+ Symmetrical": (SYMMETRICAL["contrastive"], "contrastive"),
+    "+ miner": (_MINER, "contrastive"),
+    "+ both": (_BOTH, "contrastive"),
+    "Symmetrical over miner": (SYMMETRICAL["contrastive"], _MINER),
+    "both over miner": (_BOTH, _MINER),
+}
 AIM = 0.5  # points of MAP@R, which are worth a method
 WIDEST = 4.0  # points on either side of the picture; what lies beyond is an arrow
 
@@ -79,13 +88,22 @@ def cells() -> pd.DataFrame:
 
     The corrected p-values are for the comparisons of all sets together.
     """
-    of_sets = {name: _summary(RESULTS / study_of(name) / "results.csv") for name in published()}
+    return corrected({name: study_of(name) for name in published()})
+
+
+def corrected(studies: dict[str, str]) -> pd.DataFrame:
+    """Return the statistics of each variant of some studies, corrected for all of them together.
+
+    Arguments:
+        studies: their folders, by names that become the level "set".
+    """
+    of_sets = {key: _summary(name) for key, name in studies.items()}
     together = pd.concat(of_sets, names=["set"]).swaplevel()
     return together.assign(p_value_holm=holm(together["p_value"]))
 
 
-def _summary(path: Path) -> pd.DataFrame:
-    runs = pd.read_csv(path)
+def _summary(study: str) -> pd.DataFrame:
+    runs = pd.read_csv(RESULTS / study / "results.csv")
     losses = {variant: variant.partition("+")[0] for variant in runs["variant"]}
     baselines = {variant: loss if loss != variant else None for variant, loss in losses.items()}
     return summarize(runs, baselines).set_index("variant")
@@ -180,6 +198,38 @@ def _won(loss: str, name: str) -> str:
     return f"{ahead.sum()} of {len(pairs)}"
 
 
+def miner() -> str:
+    """Return the table of Contrastive with Symmetrical Synthesis, with a miner and with both."""
+    studies = {key: f"miner_{key}_tuned" for key in published()}
+    mined = {key: study for key, study in studies.items() if (RESULTS / study).exists()}
+    runs = {key: pd.read_csv(RESULTS / study / "results.csv") for key, study in mined.items()}
+    compared = pd.concat(
+        {
+            (key, *pair): _difference(runs[key], *pair).loc[pair[0]]
+            for key in runs
+            for pair in MINED.values()
+        },
+        axis=1,
+    ).T
+    compared["p_value_holm"] = holm(compared["p_value"].astype(float))
+    plain = {key: _difference(runs[key], *MINED["+ miner"]).loc["contrastive"] for key in runs}
+    rows = [
+        [
+            f"[{published()[key]}](results/{mined[key]}/summary.md)",
+            value(plain[key]),
+            *(gain(compared.loc[(key, *pair)]) for pair in MINED.values()),
+        ]
+        for key in runs
+    ]
+    return table([title(MAIN_METRIC), LOSSES["contrastive"], *MINED], rows)
+
+
+def _difference(runs: pd.DataFrame, variant: str, baseline: str) -> pd.DataFrame:
+    """Return the statistics of two variants of which one is the baseline of the other."""
+    pair = runs[runs["variant"].isin([variant, baseline])]
+    return summarize(pair, {baseline: None, variant: baseline}).set_index("variant")
+
+
 def power() -> str:
     """Return the table of what could have been seen on each set, and with how many seeds."""
     rows = []
@@ -238,7 +288,7 @@ def draw() -> Figure:
     for panel, (key, name) in zip(panels, names.items(), strict=True):
         for (loss, method), place in places.items():
             if (f"{loss}+{method}", key) in cells().index:
-                _point(panel, cells().loc[(f"{loss}+{method}", key)], place)
+                point(panel, cells().loc[(f"{loss}+{method}", key)], place, WIDEST)
         panel.axvline(0, color="black", lw=0.8)
         panel.set_title(name, fontsize="medium")
         panel.set_xlim(-WIDEST - 0.3, WIDEST + 0.3)
@@ -262,13 +312,16 @@ def _places() -> dict[tuple[str, str], float]:
     return places
 
 
-def _point(panel: Axes, row: pd.Series, place: float) -> None:
-    """Draw a difference with its interval: filled where it is seen after correction."""
+def point(panel: Axes, row: pd.Series, place: float, widest: float) -> None:
+    """Draw a difference with its interval, filled where it is seen after correction.
+
+    What lies beyond the widest difference is an arrow.
+    """
     mean = row[f"{MAIN_METRIC}_difference"]
     seen = row["verdict"] in ("better", "worse")
     colour = (COLOURS[0] if mean > 0 else COLOURS[1]) if seen else "#666666"
-    if abs(mean) > WIDEST:
-        edge = np.copysign(WIDEST, mean)
+    if abs(mean) > widest:
+        edge = np.copysign(widest, mean)
         panel.plot(edge, place, marker=">" if mean > 0 else "<", color=colour)
         panel.annotate(
             f"{mean:+.1f}",
@@ -292,6 +345,7 @@ TABLES = {
     "gains_p1": partial(matrix, "precision_at_1"),
     "gains_best": best,
     "gains_trials": trials,
+    "gains_miner": miner,
     "power": power,
     "cost": cost,
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from docs.extensions import augmenters, gains
+from docs.extensions import augmenters, gains, regimes, untuned_scales
 from docs.extensions.markdown_table import table
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +22,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs" / "augmenters").glob("*.md")),
 ]
+DIFFERENCE = re.compile(r"-?\d+\.\d ± \d+\.\d")
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 MAP = "mean_average_precision_at_r"
@@ -48,6 +49,9 @@ def figures() -> set[str]:
         for _, row in summary(path.parent.name).iterrows():
             means = {value(row), value(row, "precision_at_1")}
             written |= means | {mean.split()[0] for mean in means} | {gain(row).strip("*+")}
+    for group in OF_GAINS:
+        for make in group.values():
+            written |= set(DIFFERENCE.findall(make()))
     return written
 
 
@@ -375,6 +379,19 @@ def _method_steps() -> str:
     return table(["", "loss", "against plain-big", "against bare"], rows)
 
 
+def _memory() -> str:
+    found = _speed().query("what.str.endswith(' memory') and against == 'bare'", engine="python")
+    rows = []
+    for loss, of_loss in found.groupby("loss", sort=False):
+        bare = of_loss.groupby("C")["theirs"].first()
+        rows.append([f"**{loss}**", *(f"{size:,.0f}" for size in bare)])
+        for what, sizes in of_loss.groupby("what", sort=False):
+            more = sizes["ours"] - sizes["theirs"]
+            rows.append([f"+ {what.removesuffix(' memory')}", *(f"{size:+,.0f}" for size in more)])
+    return table(["MiB", *(f"C = {classes:,}" for classes in found["C"].unique())], rows)
+
+
+OF_GAINS = (gains.TABLES, untuned_scales.TABLES, regimes.TABLES)
 TABLES: dict[str, Callable[[], str]] = {
     "paper": _paper,
     "advice": _advice,
@@ -392,12 +409,16 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed_losses": _other_losses,
     "speed_methods": _method_steps,
     "speed_rows": _rows,
-    **gains.TABLES,
+    "speed_memory": _memory,
     "augmenters": augmenters.overview,
     "methods_of_readme": partial(augmenters.methods, "docs/augmenters/"),
     "methods_of_home": partial(augmenters.methods, "augmenters/"),
     **{public.__name__: partial(augmenters.head, public) for public in augmenters.AUGMENTERS},
 }
+for _group in OF_GAINS:
+    if _twice := TABLES.keys() & _group.keys():
+        raise ValueError(f"Two tables are called {', '.join(_twice)}: give one another name.")
+    TABLES |= _group
 
 if __name__ == "__main__":
     for page in PAGES:
