@@ -11,16 +11,31 @@ CONFIG ?= benchmarks/configs/glyphs.yaml
 bench: $(READY)
 	$(BIN)/python -m benchmarks compare $(CONFIG) $(ARGS)
 
-# The report of docs/gains.md: on each of SETS the plain losses and the methods are tuned, then compared. DATA holds
-# a folder for each set. Published settings are compared, whatever this tuning finds.
+# The report of docs/gains.md. DATA holds a folder for each of SETS. Published settings are compared, whatever the searches
+# find.
 STUDIES := benchmarks/configs/studies
 SETS    ?= glyphs
 DATA    ?= data
-gains: $(READY)
-	set -e; for set in $(SETS); do \
-		$(BIN)/python -m benchmarks tune $(STUDIES)/methods_$${set}_plain.yaml data.root=$(DATA)/$$set; \
-		$(BIN)/python -m benchmarks tune $(STUDIES)/methods_$$set.yaml data.root=$(DATA)/$$set; \
-		$(BIN)/python -m benchmarks compare $(STUDIES)/methods_$${set}_tuned.yaml data.root=$(DATA)/$$set; \
+SEARCHED_glyphs        := methods_glyphs_plain methods_glyphs miner_glyphs
+COMPARED_glyphs        := methods_glyphs_tuned miner_glyphs_tuned controls_glyphs margins_glyphs steps_glyphs scales_glyphs \
+	noise_10_glyphs noise_30_glyphs unseen_tuned_glyphs seen_tuned_glyphs
+SEARCHED_grocery       := methods_grocery_plain methods_grocery
+COMPARED_grocery       := methods_grocery_tuned scales_grocery
+SEARCHED_omniglot_full := methods_omniglot_full_plain methods_omniglot_full miner_omniglot_full regimes_2_images
+COMPARED_omniglot_full := methods_omniglot_full_tuned miner_omniglot_full_tuned regimes_20_images_tuned regimes_2_images_tuned
+SEARCHED_emoji         := methods_emoji_plain methods_emoji miner_emoji
+COMPARED_emoji         := methods_emoji_tuned miner_emoji_tuned controls_emoji new_vendors_emoji
+REGIMES_fonts          := 50_classes 5000_classes 150_steps 4800_steps wide 512_dimensions not_augmented
+SEARCHED_fonts         := methods_fonts_plain methods_fonts miner_fonts $(REGIMES_fonts:%=regimes_%)
+COMPARED_fonts         := methods_fonts_tuned miner_fonts_tuned new_fonts_fonts regimes_1000_classes_tuned \
+	$(REGIMES_fonts:%=regimes_%_tuned)
+gains: $(SETS:%=gains_%)
+gains_%: $(READY)
+	$(if $(COMPARED_$*),,$(error SETS: there is no set $*, but glyphs, grocery, omniglot_full, emoji and fonts))
+	set -e; for study in $(SEARCHED_$*); do \
+		$(BIN)/python -m benchmarks tune $(STUDIES)/$$study.yaml data.root=$(DATA)/$* $(ARGS); \
+	done; for study in $(COMPARED_$*); do \
+		$(BIN)/python -m benchmarks compare $(STUDIES)/$$study.yaml data.root=$(DATA)/$* $(ARGS); \
 	done
 
 speed: $(READY)
