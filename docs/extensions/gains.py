@@ -5,6 +5,7 @@ python -m docs.extensions.gains
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
 
@@ -58,14 +59,19 @@ SEARCHED = {
     "contrastive": ["loss.pos_margin", "loss.neg_margin"],
     "multi_similarity": ["MultiSimilarityLoss.alpha", "MultiSimilarityLoss.beta"],
 }
-SYMMETRICAL = {loss: f"{loss}+symmetrical" for loss in SEARCHED}
+PLAIN = LOSSES | {"contrastive_miner": "Contrastive, miner"}
+WITH_SYMMETRICAL = [f"{loss}+symmetrical" for loss in (*SEARCHED, "contrastive_miner")]
 # Each column of the table of a miner: a variant, and what it is compared with.
-_MINER, _BOTH = "contrastive_miner", "contrastive_miner+symmetrical"
+_METHOD, _MINER, _BOTH = (
+    "contrastive+symmetrical",
+    "contrastive_miner",
+    "contrastive_miner+symmetrical",
+)
 MINED = {
-    "+ Symmetrical": (SYMMETRICAL["contrastive"], "contrastive"),
+    "+ Symmetrical": (_METHOD, "contrastive"),
     "+ miner": (_MINER, "contrastive"),
     "+ both": (_BOTH, "contrastive"),
-    "Symmetrical over miner": (SYMMETRICAL["contrastive"], _MINER),
+    "Symmetrical over miner": (_METHOD, _MINER),
     "both over miner": (_BOTH, _MINER),
 }
 AIM = 0.5  # points of MAP@R, which are worth a method
@@ -154,37 +160,56 @@ def _cell(variant: str, name: str, metric: str) -> str:
 
 
 def best() -> str:
-    """Return the table of Symmetrical Synthesis against the best plain loss of each set."""
-    leaders = {name: _leader(name) for name in published()}
-    differences = pd.concat({name: _over(leader, name) for name, leader in leaders.items()})
-    differences["p_value_holm"] = holm(differences["p_value"])
+    """Return the table of Symmetrical Synthesis against the best plain loss of each set.
+
+    Both are the best on validation classes.
+    """
+    runs = {name: _runs(name) for name in published()}
+    leaders = {name: _leader(name, PLAIN) for name in runs}
+    compared = {
+        (name, variant): _difference(runs[name], variant, leaders[name]).loc[variant]
+        for name in runs
+        for variant in WITH_SYMMETRICAL
+        if variant in set(runs[name]["variant"])
+    }
+    differences = pd.concat(compared, axis=1).T
+    differences["p_value_holm"] = holm(differences["p_value"].astype(float))
     rows = []
     for name, leader in leaders.items():
-        gains = [gain(differences.loc[(name, method)]) for method in SYMMETRICAL.values()]
-        rows.append(
-            [published()[name], f"{LOSSES[leader]}, {_cell(leader, name, MAIN_METRIC)}", *gains]
-        )
-    head = (f"{LOSSES[loss]} + {METHODS['symmetrical']}" for loss in SYMMETRICAL)
+        plain = _difference(runs[name], WITH_SYMMETRICAL[0], leader).loc[leader]
+        chosen = _leader(name, WITH_SYMMETRICAL)
+        cells = [
+            f"{gain(differences.loc[(name, variant)])}{', chosen' if variant == chosen else ''}"
+            if (name, variant) in compared
+            else "not run"
+            for variant in WITH_SYMMETRICAL
+        ]
+        rows.append([published()[name], f"{PLAIN[leader]}, {value(plain)}", *cells])
+    head = (f"{PLAIN[variant.partition('+')[0]]} + Symmetrical" for variant in WITH_SYMMETRICAL)
     return table([title(MAIN_METRIC), "best plain loss", *head], rows)
 
 
-def _leader(name: str) -> str:
-    """Return the plain loss with the highest mean on the test classes of a set."""
-    means = cells()[MAIN_METRIC].xs(name, level="set")
-    return str(means[means.index.isin(LOSSES)].idxmax())
+def _runs(name: str) -> pd.DataFrame:
+    """Return the runs on a set, those with a miner among them."""
+    studies = (study_of(name), f"miner_{name}_tuned")
+    paths = (RESULTS / study / "results.csv" for study in studies)
+    runs = pd.concat([pd.read_csv(path) for path in paths if path.exists()])
+    return runs.drop_duplicates(["variant", "seed"])
 
 
-def _over(leader: str, name: str) -> pd.DataFrame:
-    """Return the statistics of Symmetrical Synthesis with another loss as the baseline."""
-    runs = pd.read_csv(RESULTS / study_of(name) / "results.csv")
-    baselines = {leader: None} | dict.fromkeys(SYMMETRICAL.values(), leader)
-    return summarize(runs[runs["variant"].isin(baselines)], baselines).set_index("variant")
+def _leader(name: str, variants: Iterable[str]) -> str:
+    """Return the variant with the best trial on the validation classes of a set."""
+    studies = (f"methods_{name}_plain", f"methods_{name}", f"miner_{name}")
+    paths = (RESULTS / study / "trials.csv" for study in studies)
+    trials = pd.concat([pd.read_csv(path) for path in paths if path.exists()])
+    finished = trials[trials["state"].eq("finished") & trials["variant"].isin(list(variants))]
+    return str(finished.groupby("variant")[MAIN_METRIC].max().idxmax())
 
 
 def trials() -> str:
     """Return the table of how often a trial with Symmetrical Synthesis was the better one."""
-    rows = [[name, *(_won(loss, key) for loss in SYMMETRICAL)] for key, name in published().items()]
-    losses = (LOSSES[loss] for loss in SYMMETRICAL)
+    rows = [[name, *(_won(loss, key) for loss in SEARCHED)] for key, name in published().items()]
+    losses = (LOSSES[loss] for loss in SEARCHED)
     return table(["ahead with equal settings of the loss", *losses], rows)
 
 
@@ -192,7 +217,8 @@ def _won(loss: str, name: str) -> str:
     """Count the trials that beat the plain loss with equal settings of the loss."""
     searched, trials = SEARCHED[loss], pd.read_csv(RESULTS / f"methods_{name}" / "trials.csv")
     finished = trials[trials["state"].eq("finished")].drop_duplicates(["variant", *searched])
-    plain, method = (finished[finished["variant"].eq(v)] for v in (loss, SYMMETRICAL[loss]))
+    names = (loss, f"{loss}+symmetrical")
+    plain, method = (finished[finished["variant"].eq(variant)] for variant in names)
     pairs = plain.merge(method, on=searched, suffixes=("", "_method"))
     ahead = pairs[f"{MAIN_METRIC}_method"] > pairs[MAIN_METRIC]
     return f"{ahead.sum()} of {len(pairs)}"
