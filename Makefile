@@ -31,7 +31,7 @@ COMPARED_fonts         := methods_fonts_tuned miner_fonts_tuned new_fonts_fonts 
 	$(REGIMES_fonts:%=regimes_%_tuned)
 gains: $(SETS:%=gains_%)
 gains_%: $(READY)
-	$(if $(COMPARED_$*),,$(error SETS: there is no set $*, but glyphs, grocery, omniglot_full, emoji and fonts))
+	$(if $(COMPARED_$*),,$(error SETS: unknown set $*. Known are glyphs, grocery, omniglot_full, emoji and fonts))
 	set -e; for study in $(SEARCHED_$*); do \
 		$(BIN)/python -m benchmarks tune $(STUDIES)/$$study.yaml data.root=$(DATA)/$* $(ARGS); \
 	done; for study in $(COMPARED_$*); do \

@@ -196,7 +196,7 @@ METHODS: dict[str, tuple[str, Callable[[Size], BaseAugmenter]]] = {
     "Mixup": ("norm-softmax", lambda _: EmbeddingMixup()),
     "Embedding Expansion, n = 2": ("MultiSimilarity", lambda _: EmbeddingExpansion(2)),
     "Symmetrical Synthesis": ("MultiSimilarity", lambda _: SymmetricalSynthesis()),
-    "IAA, M = 3": ("MultiSimilarity", lambda size: estimated(size)),
+    "IAA, M = 3": ("MultiSimilarity", estimated),
     "DAS, T = 3": (
         "MultiSimilarity",
         lambda size: DenselyAnchoredSampling(size.classes, size.dim).to(DEVICE),

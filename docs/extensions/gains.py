@@ -61,12 +61,9 @@ SEARCHED = {
 }
 PLAIN = LOSSES | {"contrastive_miner": "Contrastive, miner"}
 WITH_SYMMETRICAL = [f"{loss}+symmetrical" for loss in (*SEARCHED, "contrastive_miner")]
+_METHOD, _MINER = "contrastive+symmetrical", "contrastive_miner"
+_BOTH = f"{_MINER}+symmetrical"
 # Each column of the table of a miner: a variant, and what it is compared with.
-_METHOD, _MINER, _BOTH = (
-    "contrastive+symmetrical",
-    "contrastive_miner",
-    "contrastive_miner+symmetrical",
-)
 MINED = {
     "+ Symmetrical": (_METHOD, "contrastive"),
     "+ miner": (_MINER, "contrastive"),
@@ -165,7 +162,7 @@ def best() -> str:
     Both are the best on validation classes.
     """
     runs = {name: _runs(name) for name in published()}
-    leaders = {name: _leader(name, PLAIN) for name in runs}
+    leaders = {name: _leader(name, runs[name], PLAIN) for name in runs}
     compared = {
         (name, variant): _difference(runs[name], variant, leaders[name]).loc[variant]
         for name in runs
@@ -177,7 +174,7 @@ def best() -> str:
     rows = []
     for name, leader in leaders.items():
         plain = _difference(runs[name], WITH_SYMMETRICAL[0], leader).loc[leader]
-        chosen = _leader(name, WITH_SYMMETRICAL)
+        chosen = _leader(name, runs[name], WITH_SYMMETRICAL)
         cells = [
             f"{gain(differences.loc[(name, variant)])}{', chosen' if variant == chosen else ''}"
             if (name, variant) in compared
@@ -197,12 +194,13 @@ def _runs(name: str) -> pd.DataFrame:
     return runs.drop_duplicates(["variant", "seed"])
 
 
-def _leader(name: str, variants: Iterable[str]) -> str:
-    """Return the variant with the best trial on the validation classes of a set."""
+def _leader(name: str, runs: pd.DataFrame, variants: Iterable[str]) -> str:
+    """Return which of the variants that were run has the best trial on validation classes."""
     studies = (f"methods_{name}_plain", f"methods_{name}", f"miner_{name}")
     paths = (RESULTS / study / "trials.csv" for study in studies)
     trials = pd.concat([pd.read_csv(path) for path in paths if path.exists()])
-    finished = trials[trials["state"].eq("finished") & trials["variant"].isin(list(variants))]
+    known = set(variants) & set(runs["variant"])
+    finished = trials[trials["state"].eq("finished") & trials["variant"].isin(known)]
     return str(finished.groupby("variant")[MAIN_METRIC].max().idxmax())
 
 

@@ -53,7 +53,7 @@ def published(studies: dict[str, str]) -> dict[str, str]:
 def cells(studies: dict[str, str]) -> pd.DataFrame:
     """Return the statistics of each variant of the studies.
 
-    They are corrected for all differences of these studies, but those of the report for all of its.
+    Those of the report keep its correction; the others are corrected together.
     """
     own = {study: study for study in published(studies) if study not in OF_REPORT.values()}
     of_report = gains.cells().rename(index=OF_REPORT, level="set")
@@ -93,6 +93,7 @@ def draw() -> Figure:
         panel.grid(axis="x", alpha=0.3)
         panel.set_yticks(range(len(names)), names.values())
         panel.set_ylim(len(names) - 0.5, -0.5)
+        panel.set_xlim(-WIDEST - 0.5, WIDEST + 0.5)
     figure.supxlabel("MAP@R minus that of the plain loss [points]", fontsize="medium")
     return figure
 

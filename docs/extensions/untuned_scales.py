@@ -52,7 +52,7 @@ def _means(study: str) -> pd.DataFrame:
     columns = [MAIN_METRIC, "seconds"]
     means = runs.assign(variant=kind).groupby(["variant", "seed"])[columns].mean().reset_index()
     of_kinds = summarize(means, {"plain": None, "ps": "plain"}).set_index("variant")
-    return of_kinds.assign(p_value_holm=1.0)  # It is no further comparison: no star.
+    return of_kinds.assign(p_value_holm=1.0)  # Not among the corrected comparisons: no star.
 
 
 def draw() -> Figure:

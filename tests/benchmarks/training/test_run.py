@@ -336,7 +336,7 @@ def test_tensorboard_logs_are_written(splits, tmp_path):
 
 
 def test_a_resumed_run_hides_what_tensorboard_has_from_there_on(tmp_path, monkeypatch):
-    # TensorBoard reads files by name: of one second, the tenth of a process before the ninth.
+    # TensorBoard reads files in the order of their names, which end with a number: 10 is before 9.
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     for first_step, steps in ((0, [0, 10, 20]), (10, [10, 20, 30])):
         hooks = RecordingHooks(tmp_path, {}, first_step)
