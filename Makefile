@@ -16,12 +16,13 @@ bench: $(READY)
 STUDIES := benchmarks/configs/studies
 SETS    ?= glyphs
 DATA    ?= data
-SEARCHED_glyphs        := methods_glyphs_plain methods_glyphs miner_glyphs
+SEARCHED_glyphs        := methods_glyphs_plain methods_glyphs miner_glyphs miner_multi_similarity_glyphs
 COMPARED_glyphs        := methods_glyphs_tuned miner_glyphs_tuned controls_glyphs margins_glyphs steps_glyphs scales_glyphs \
 	noise_10_glyphs noise_30_glyphs unseen_tuned_glyphs seen_tuned_glyphs
 SEARCHED_grocery       := methods_grocery_plain methods_grocery miner_grocery
 COMPARED_grocery       := methods_grocery_tuned miner_grocery_tuned scales_grocery
-SEARCHED_omniglot_full := methods_omniglot_full_plain methods_omniglot_full miner_omniglot_full regimes_2_images
+SEARCHED_omniglot_full := methods_omniglot_full_plain methods_omniglot_full miner_omniglot_full \
+	miner_multi_similarity_omniglot_full regimes_2_images
 COMPARED_omniglot_full := methods_omniglot_full_tuned miner_omniglot_full_tuned regimes_20_images_tuned regimes_2_images_tuned
 SEARCHED_emoji         := methods_emoji_plain methods_emoji miner_emoji
 COMPARED_emoji         := methods_emoji_tuned miner_emoji_tuned controls_emoji new_vendors_emoji

@@ -17,7 +17,7 @@ from docs.extensions import gains
 from docs.extensions.markdown_table import table
 
 PICTURE = gains.PICTURE.with_name("regimes.png")
-METHODS = {"norm_softmax": "ps", "contrastive": "symmetrical", "multi_similarity": "symmetrical"}
+METHODS = {"norm_softmax": "ps", "contrastive": "symmetrical"}
 TRAINING = {
     "regimes_1000_classes_tuned": "FontGlyphs: 1,000 classes, 600 steps",
     "regimes_50_classes_tuned": "50 classes",
@@ -60,21 +60,21 @@ def cells(studies: dict[str, str]) -> pd.DataFrame:
     return pd.concat([of_report, gains.corrected(own)]) if own else of_report
 
 
-def regimes(studies: dict[str, str], losses: list[str]) -> str:
+def regimes(studies: dict[str, str]) -> str:
     """Return a table: a line for each study, and two columns for each loss."""
     found = cells(studies)
     rows = []
     for study, name in published(studies).items():
         line = [f"[{name}](results/{study}/summary.md)"]
-        for loss in losses:
+        for loss in METHODS:
             if (loss, study) not in found.index:
                 line += ["not run", ""]
                 continue
             method = found.loc[(f"{loss}+{METHODS[loss]}", study)]
             line += [gains.value(found.loc[(loss, study)]), gains.gain(method)]
         rows.append(line)
-    added = {loss: f"{gains.METHODS[METHODS[loss]]} adds" for loss in losses}
-    head = (text for loss in losses for text in (gains.LOSSES[loss], added[loss]))
+    names = {gains.LOSSES[loss]: gains.METHODS[method] for loss, method in METHODS.items()}
+    head = (text for loss, name in names.items() for text in (loss, f"{name} adds"))
     return table([title(MAIN_METRIC), *head], rows)
 
 
@@ -82,14 +82,12 @@ def draw() -> Figure:
     """Draw the gains in all regimes of training: a panel for each loss, a line for each regime."""
     found, names = cells(TRAINING), published(TRAINING)
     figure = Figure(figsize=(8.6, 0.9 + 0.34 * len(names)), layout="constrained")
-    losses = ["norm_softmax", "contrastive"]
-    for panel, loss in zip(figure.subplots(1, 2, sharey=True), losses, strict=True):
+    panels = figure.subplots(1, len(METHODS), sharey=True)
+    for panel, (loss, method) in zip(panels, METHODS.items(), strict=True):
         for place, study in enumerate(names):
-            method = f"{loss}+{METHODS[loss]}"
-            gains.point(panel, found.loc[(method, study)], place, WIDEST)
+            gains.point(panel, found.loc[(f"{loss}+{method}", study)], place, WIDEST)
         panel.axvline(0, color="black", lw=0.8)
-        added = gains.METHODS[METHODS[loss]]
-        panel.set_title(f"{gains.LOSSES[loss]} + {added}", fontsize="medium")
+        panel.set_title(f"{gains.LOSSES[loss]} + {gains.METHODS[method]}", fontsize="medium")
         panel.grid(axis="x", alpha=0.3)
         panel.set_yticks(range(len(names)), names.values())
         panel.set_ylim(len(names) - 0.5, -0.5)
@@ -99,8 +97,8 @@ def draw() -> Figure:
 
 
 TABLES = {
-    "gains_regimes": partial(regimes, TRAINING, ["norm_softmax", "contrastive"]),
-    "gains_robustness": partial(regimes, ROBUSTNESS, list(METHODS)),
+    "gains_regimes": partial(regimes, TRAINING),
+    "gains_robustness": partial(regimes, ROBUSTNESS),
 }
 
 if __name__ == "__main__":
