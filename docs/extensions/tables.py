@@ -42,7 +42,8 @@ def fill(text: str) -> str:
     return TABLE.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", text)
 
 
-def figures() -> set[str]:
+@cache
+def figures() -> frozenset[str]:
     """Return every "mean ± interval" and mean of the results, as the pages write them."""
     written = set()
     for path in RESULTS.glob("*/summary.csv"):
@@ -52,7 +53,7 @@ def figures() -> set[str]:
     for group in OF_GAINS:
         for make in group.values():
             written |= set(DIFFERENCE.findall(make()))
-    return written
+    return frozenset(written)
 
 
 @cache
