@@ -100,7 +100,9 @@ def _paper() -> str:
 
 def _advice() -> str:
     advice = {
-        "Proxy-NCA, or a softmax loss at a high scale | a lower scale first, then Proxy Synthesis": ["proxy_nca+ps"],
+        "Proxy-NCA, or a softmax loss at a high scale | a lower scale first, then Proxy Synthesis": [
+            "proxy_nca+ps"
+        ],
         "norm-softmax at a low scale | Proxy Synthesis; expect little": ["norm_softmax+ps"],
         "Proxy-Anchor | SEE; expect little": ["proxy_anchor+see"],
         "Proxy-Anchor | not Proxy Synthesis": ["proxy_anchor+ps"],
