@@ -100,7 +100,7 @@ def _paper() -> str:
 
 def _advice() -> str:
     advice = {
-        "Proxy-NCA, or a softmax loss at a high scale | a lower scale first, then Proxy Synthesis": [
+        "Proxy-NCA, or a softmax loss at a high scale | a lower scale, then Proxy Synthesis": [
             "proxy_nca+ps"
         ],
         "norm-softmax at a low scale | Proxy Synthesis; expect little": ["norm_softmax+ps"],
