@@ -1,5 +1,6 @@
 """`make speed`: tables and a picture of what synthesis costs, beside this file."""
 
+import argparse
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -52,6 +53,7 @@ Row = dict[str, object]
 
 def main() -> None:
     """Measure everything; write speed.csv, speed.md and cost.png."""
+    argparse.ArgumentParser("python -m benchmarks.speed", description=__doc__).parse_args()
     torch.set_num_threads(min(2, os.cpu_count() or 1))
     RESULTS.mkdir(exist_ok=True)
     table = pd.DataFrame(tqdm(_rows(), desc="speed", unit="row"))

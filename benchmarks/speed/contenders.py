@@ -219,7 +219,7 @@ def with_method(loss: str, method: str | None, size: Size) -> nn.Module:
 def first_steps(loss: str, method: str | None, size: Size) -> Step:
     """Return what builds a loss, bare or with a method, and takes two steps.
 
-    Four embeddings of a class are in the batch. What a method remembers is full.
+    Four embeddings of a class are in the batch. A method's memory has its full size.
     """
 
     def build_and_step() -> None:
