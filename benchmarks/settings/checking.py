@@ -95,9 +95,9 @@ def _check(schema: type, tree: Tree, prefix: str, imports: Collection[str]) -> N
     except (TypeError, SettingsError) as error:
         # OmegaConf does not say where a list is in the place of a mapping, and the like.
         for place, value in _misplaced(schema, tree, ()):
-            expected = "a list" if isinstance(value, dict) else "`name: value`"
+            expected = "a list" if _takes_a_list(schema, place) else "`name: value`"
             raise SettingsError(
-                f"{prefix}{place}: expected {expected} but got {value!r}."
+                f"{prefix}{'.'.join(place)}: expected {expected} but got {value!r}."
             ) from error
         raise
     _check_truth_values(schema, tree, prefix)
@@ -115,7 +115,9 @@ def _check_truth_values(schema: type, tree: Tree, prefix: str) -> None:
             expect(value in (0, 1), prefix + key, "true or false", value)
 
 
-def _misplaced(schema: type, tree: Tree, above: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+def _misplaced(
+    schema: type, tree: Tree, above: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Give the settings that OmegaConf refuses without saying where they are."""
     for key, value in tree.items():
         place = (*above, str(key))
@@ -124,16 +126,29 @@ def _misplaced(schema: type, tree: Tree, above: tuple[str, ...]) -> Iterator[tup
         if isinstance(value, dict) and not _is_misplaced(schema, place, {}):
             yield from _misplaced(schema, value, place)
         else:
-            yield ".".join(place), value
+            yield place, value
 
 
 def _is_misplaced(schema: type, place: tuple[str, ...], value: Any) -> bool:
+    error = _refusal(schema, place, value)
+    if error is None:
+        return False
+    alone = not isinstance(value, list) and _takes_a_list(schema, place)
+    return alone or not getattr(error, "full_key", None)
+
+
+def _takes_a_list(schema: type, place: tuple[str, ...]) -> bool:
+    return _refusal(schema, place, []) is None
+
+
+def _refusal(schema: type, place: tuple[str, ...], value: Any) -> Exception | None:
+    """Return what OmegaConf raises about a single setting, if it does."""
     tree = reduce(lambda inner, name: {name: inner}, reversed(place), value)
     try:
         OmegaConf.merge(structured(schema), tree)
     except (TypeError, OmegaConfBaseException) as error:
-        return not getattr(error, "full_key", None)
-    return False
+        return error
+    return None
 
 
 def check_objects(settings: Any, prefix: str, imports: Collection[str]) -> None:

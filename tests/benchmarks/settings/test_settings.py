@@ -438,6 +438,8 @@ def test_what_is_wrong_on_the_command_line_is_told_as_such(written, override, me
         ("model: {trunk: [1]}", r"model.trunk: expected `name: value` but got \[1\]"),
         ("optimizers: {trunk: [1]}", r"optimizers.trunk: expected `name: value` but got \[1\]"),
         ("transforms: {train: {a: 1}}", "transforms.train: expected a list but got {'a': 1}"),
+        ("seeds: 2", "seeds: expected a list but got 2"),
+        ("recall_at: 4", "recall_at: expected a list but got 4"),
         ("variants: {ps: {model: [1]}}", r"variants.ps.model: expected `name: value` but got \[1"),
         ("variants: {summary.md: {}}", "variants.summary.md: expected another name"),
         ("variants: {Curves.PNG: {}}", "variants.Curves.PNG: expected another name"),
