@@ -16,20 +16,24 @@ bench: $(READY)
 STUDIES := benchmarks/configs/studies
 SETS    ?= glyphs
 DATA    ?= data
-SEARCHED_glyphs        := methods_glyphs_plain methods_glyphs miner_glyphs miner_multi_similarity_glyphs
+SEARCHED_glyphs        := methods_glyphs_plain methods_glyphs miner_glyphs miner_multi_similarity_glyphs \
+	combinations_glyphs
 COMPARED_glyphs        := methods_glyphs_tuned miner_glyphs_tuned controls_glyphs margins_glyphs steps_glyphs scales_glyphs \
-	noise_10_glyphs noise_30_glyphs unseen_tuned_glyphs seen_tuned_glyphs
-SEARCHED_grocery       := methods_grocery_plain methods_grocery miner_grocery
-COMPARED_grocery       := methods_grocery_tuned miner_grocery_tuned scales_grocery
+	noise_10_glyphs noise_30_glyphs unseen_tuned_glyphs seen_tuned_glyphs seeds_glyphs_multi_similarity \
+	combinations_glyphs_tuned controls_combination_glyphs
+SEARCHED_grocery       := methods_grocery_plain methods_grocery miner_grocery combinations_grocery
+COMPARED_grocery       := methods_grocery_tuned miner_grocery_tuned scales_grocery seeds_grocery_contrastive \
+	seeds_grocery_multi_similarity combinations_grocery_tuned
 SEARCHED_omniglot_full := methods_omniglot_full_plain methods_omniglot_full miner_omniglot_full \
-	miner_multi_similarity_omniglot_full regimes_2_images
-COMPARED_omniglot_full := methods_omniglot_full_tuned miner_omniglot_full_tuned regimes_20_images_tuned regimes_2_images_tuned
-SEARCHED_emoji         := methods_emoji_plain methods_emoji miner_emoji
-COMPARED_emoji         := methods_emoji_tuned miner_emoji_tuned controls_emoji new_vendors_emoji
+	miner_multi_similarity_omniglot_full combinations_omniglot_full regimes_2_images
+COMPARED_omniglot_full := methods_omniglot_full_tuned miner_omniglot_full_tuned regimes_20_images_tuned regimes_2_images_tuned \
+	seeds_omniglot_full_contrastive combinations_omniglot_full_tuned controls_combination_omniglot_full
+SEARCHED_emoji         := methods_emoji_plain methods_emoji miner_emoji combinations_emoji
+COMPARED_emoji         := methods_emoji_tuned miner_emoji_tuned controls_emoji new_vendors_emoji combinations_emoji_tuned
 REGIMES_fonts          := 50_classes 5000_classes 150_steps 4800_steps wide 512_dimensions not_augmented
-SEARCHED_fonts         := methods_fonts_plain methods_fonts miner_fonts $(REGIMES_fonts:%=regimes_%)
+SEARCHED_fonts         := methods_fonts_plain methods_fonts miner_fonts combinations_fonts $(REGIMES_fonts:%=regimes_%)
 COMPARED_fonts         := methods_fonts_tuned miner_fonts_tuned new_fonts_fonts regimes_1000_classes_tuned \
-	$(REGIMES_fonts:%=regimes_%_tuned)
+	seeds_fonts_contrastive combinations_fonts_tuned seeds_fonts_combination $(REGIMES_fonts:%=regimes_%_tuned)
 gains: $(SETS:%=gains_%)
 gains_%: $(READY)
 	$(if $(COMPARED_$*),,$(error SETS: unknown set $*. Known are glyphs, grocery, omniglot_full, emoji and fonts))

@@ -1,6 +1,7 @@
 """The report on what the methods gain: what is called seen, and what remains after correction."""
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -130,11 +131,27 @@ def test_the_best_plain_loss_on_validation_classes_is_the_one_to_beat(symmetrica
     ]
     trials.append({"variant": "contrastive", "state": "pruned", MAIN_METRIC: 0.9})
     pd.DataFrame(trials).to_csv(symmetrical, index=False)
-    _, plain, contrastive, multi_similarity, mined = cells_of(gains.best().splitlines()[-1])
+    _, plain, contrastive, multi_similarity, *others = cells_of(gains.best().splitlines()[-1])
     assert plain.startswith("MultiSimilarity, 40.0")
     assert contrastive.startswith("**-10.0 ±") and contrastive.endswith("** *, chosen")
     assert multi_similarity.startswith("**+1.0 ±") and multi_similarity.endswith("** *")
-    assert mined == "not run"
+    assert others == 2 * ["not run"]
+
+
+@pytest.mark.parametrize("state, chosen", [("finished", True), ("pruned", False)])
+def test_the_combination_is_chosen_by_a_finished_trial(symmetrical, state, chosen):
+    publish(gains.RESULTS / "combinations_emoji_tuned", {gains.TOGETHER: 0.43})
+    on_validation = {"multi_similarity": 0.3, "multi_similarity+symmetrical": 0.5}
+    trials = [
+        {"variant": variant, "state": "finished", MAIN_METRIC: mean}
+        for variant, mean in on_validation.items()
+    ]
+    pd.DataFrame(trials).to_csv(symmetrical, index=False)
+    (gains.RESULTS / "combinations_emoji").mkdir()
+    trial = [{"variant": gains.TOGETHER, "state": state, MAIN_METRIC: 0.6}]
+    pd.DataFrame(trial).to_csv(gains.RESULTS / "combinations_emoji" / "trials.csv", index=False)
+    *_, together = cells_of(gains.best().splitlines()[-1])
+    assert together.startswith("**+3.0 ±") and together.endswith("chosen") == chosen
 
 
 def test_trials_are_paired_by_the_settings_of_the_loss(symmetrical):
@@ -176,6 +193,61 @@ def test_a_miner_is_compared_with_the_plain_loss_and_with_the_method(symmetrical
     shown = ["+5.0", "+6.0", "+8.0", "-1.0", "+2.0"]
     assert [cell.strip("*").split(" ")[0] for cell in compared] == shown
     assert all(cell.endswith("** *") for cell in compared)
+
+
+def test_both_methods_are_compared_with_none_and_with_each_alone(symmetrical):
+    means = {"multi_similarity": 0.4, "multi_similarity+symmetrical": 0.41}
+    means |= {"multi_similarity+symmetrical_das": 0.43}
+    publish(gains.RESULTS / "combinations_emoji_tuned", means)
+    shutil.rmtree(gains.RESULTS / gains.study_of("emoji"))
+    alone = {"multi_similarity": 0.4, "multi_similarity+das": 0.44}
+    publish(gains.RESULTS / gains.study_of("emoji"), alone)
+    (line,) = gains.together().splitlines()[2:]
+    link, value, plain, alone, das = cells_of(line)
+    assert "Emoji" in link and value.startswith("43.0 ±")
+    assert plain.startswith("**+3.0 ±") and alone.startswith("**+2.0 ±")
+    assert das.startswith("**-1.0 ±") and das.endswith("** *")
+
+
+def test_later_seeds_confirm_what_the_first_ten_suggest(symmetrical):
+    publish_more_seeds("seeds_fonts_contrastive", "das", early=0.05, later=0.01)
+    publish_more_seeds("seeds_omniglot_full_contrastive", "mixup", early=0.05, later=0.0)
+    publish_more_seeds("seeds_grocery_contrastive", "symmetrical", early=0.05, later=0.0054)
+    lines = {}
+    for line in gains.more_seeds().splitlines()[2:]:
+        name, method, *others = cells_of(line)
+        lines[method.removeprefix("Contrastive + ")] = (name, *others)
+    name, first, later, every, nearest, seeds, _ = lines["DAS"]
+    assert "FontGlyphs" in name and seeds == "30"
+    assert first.startswith("**+5.0 ±") and first.endswith("**")
+    assert later.startswith("**+1.0 ±") and later.endswith("** *")
+    assert every.startswith("**+2.3 ±") and every.endswith("**")
+    assert nearest.startswith("**+4.7 ±")
+    _, first, later, *_ = lines["Embedding Mixup"]
+    assert first.startswith("**+5.0 ±") and "*" not in later
+    _, _, later, *_ = lines["Symmetrical Synthesis"]
+    assert later.startswith("**+0.5 ±") and later.endswith("**"), "p = 0.03: not corrected"
+
+
+def publish_more_seeds(study, method, early, later):
+    """Write thirty seeds of Contrastive, with a method that gains more in the first ten."""
+    spread = np.resize([-0.01, 0.01], 10), np.resize([-0.01, 0.01], 20)
+    gain = np.concatenate([early + spread[0], later + spread[1]])
+    values = {"contrastive": np.full(30, 0.2), f"contrastive+{method}": 0.2 + gain}
+    rows = [
+        {"variant": variant, "seed": seed, MAIN_METRIC: value}
+        | {"precision_at_1": 2 * value, "seconds": 1}
+        for variant, of_seeds in values.items()
+        for seed, value in enumerate(of_seeds, start=1)
+    ]
+    (gains.RESULTS / study).mkdir()
+    pd.DataFrame(rows).to_csv(gains.RESULTS / study / "results.csv", index=False)
+
+
+def test_studies_that_disagree_about_a_run_are_told(symmetrical):
+    publish(gains.RESULTS / "combinations_emoji_tuned", {"multi_similarity": 0.3})
+    with pytest.raises(ValueError, match="emoji: the studies disagree on .*multi_similarity"):
+        gains.together()
 
 
 def test_the_mean_over_scales_is_taken_for_each_seed(tmp_path, monkeypatch):

@@ -49,6 +49,7 @@ METHODS = {
     "iaa": "Intra-class adaptive",
     "das": "DAS",
 }
+SHORT = {"symmetrical": "Symmetrical", "symmetrical_das": "Symmetrical, DAS"}
 FITTING = {
     "norm_softmax": ("ps", "see", "memvir", "mixup"),
     "proxy_anchor": ("ps", "see", "memvir", "mixup"),
@@ -60,9 +61,29 @@ SEARCHED = {
     "multi_similarity": ["MultiSimilarityLoss.alpha", "MultiSimilarityLoss.beta"],
 }
 PLAIN = LOSSES | {"contrastive_miner": "Contrastive, miner"}
-WITH_SYMMETRICAL = [f"{loss}+symmetrical" for loss in (*SEARCHED, "contrastive_miner")]
+TOGETHER = "multi_similarity+symmetrical_das"
+WITH_SYMMETRICAL = [
+    *(f"{loss}+symmetrical" for loss in (*SEARCHED, "contrastive_miner")),
+    TOGETHER,
+]
+# Each column of the table of the combination: what it is compared with.
+APART = {
+    "over MultiSimilarity": "multi_similarity",
+    "over Symmetrical": "multi_similarity+symmetrical",
+    "over DAS": "multi_similarity+das",
+}
 _METHOD, _MINER = "contrastive+symmetrical", "contrastive_miner"
 _BOTH = f"{_MINER}+symmetrical"
+# Studies of more seeds, see benchmarks/configs/studies, and their sets.
+MORE_SEEDS = {
+    "seeds_glyphs_multi_similarity": "glyphs",
+    "seeds_grocery_multi_similarity": "grocery",
+    "seeds_grocery_contrastive": "grocery",
+    "seeds_omniglot_full_contrastive": "omniglot_full",
+    "seeds_fonts_contrastive": "fonts",
+    "seeds_fonts_combination": "fonts",
+}
+FIRST_SEEDS = 10  # those of the main comparison, which chose what has more
 # Each column of the table of a miner: a variant, and what it is compared with.
 MINED = {
     "+ Symmetrical": (_METHOD, "contrastive"),
@@ -100,13 +121,17 @@ def corrected(studies: dict[str, str]) -> pd.DataFrame:
     Arguments:
         studies: their folders, by names that become the level "set".
     """
-    of_sets = {key: _summary(name) for key, name in studies.items()}
+    runs = {key: pd.read_csv(RESULTS / name / "results.csv") for key, name in studies.items()}
+    return _corrected(runs)
+
+
+def _corrected(runs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    of_sets = {key: _summary(of_set) for key, of_set in runs.items()}
     together = pd.concat(of_sets, names=["set"]).swaplevel()
     return together.assign(p_value_holm=holm(together["p_value"]))
 
 
-def _summary(study: str) -> pd.DataFrame:
-    runs = pd.read_csv(RESULTS / study / "results.csv")
+def _summary(runs: pd.DataFrame) -> pd.DataFrame:
     losses = {variant: variant.partition("+")[0] for variant in runs["variant"]}
     baselines = {variant: loss if loss != variant else None for variant, loss in losses.items()}
     return summarize(runs, baselines).set_index("variant")
@@ -163,40 +188,64 @@ def best() -> str:
     """
     runs = {name: _runs(name) for name in published()}
     leaders = {name: _leader(name, runs[name], PLAIN) for name in runs}
-    compared = {
-        (name, variant): _difference(runs[name], variant, leaders[name]).loc[variant]
-        for name in runs
-        for variant in WITH_SYMMETRICAL
-        if variant in set(runs[name]["variant"])
-    }
-    differences = pd.concat(compared, axis=1).T
-    differences["p_value_holm"] = holm(differences["p_value"].astype(float))
+    differences = _compared(
+        runs,
+        [
+            (name, variant, leaders[name])
+            for name in runs
+            for variant in WITH_SYMMETRICAL
+            if variant in set(runs[name]["variant"])
+        ],
+    )
     rows = []
     for name, leader in leaders.items():
         plain = _difference(runs[name], WITH_SYMMETRICAL[0], leader).loc[leader]
         chosen = _leader(name, runs[name], WITH_SYMMETRICAL)
         cells = [
-            f"{gain(differences.loc[(name, variant)])}{', chosen' if variant == chosen else ''}"
-            if (name, variant) in compared
+            f"{gain(differences.loc[(name, variant, leader)])}"
+            f"{', chosen' if variant == chosen else ''}"
+            if (name, variant, leader) in differences.index
             else "not run"
             for variant in WITH_SYMMETRICAL
         ]
         rows.append([published()[name], f"{PLAIN[leader]}, {value(plain)}", *cells])
-    head = (f"{PLAIN[variant.partition('+')[0]]} + Symmetrical" for variant in WITH_SYMMETRICAL)
+    parts = (variant.split("+") for variant in WITH_SYMMETRICAL)
+    head = (f"{PLAIN[loss]} + {SHORT[method]}" for loss, method in parts)
     return table([title(MAIN_METRIC), "best plain loss", *head], rows)
 
 
+def together() -> str:
+    """Return the table of Symmetrical Synthesis together with DAS: over none and over each."""
+    of_sets = {name: _runs(name) for name in published()}
+    runs = {name: of for name, of in of_sets.items() if TOGETHER in set(of["variant"])}
+    comparisons = [(name, TOGETHER, baseline) for name in runs for baseline in APART.values()]
+    found = _compared(runs, comparisons)
+    rows = [
+        [
+            f"[{published()[name]}](results/combinations_{name}_tuned/summary.md)",
+            value(found.loc[(name, TOGETHER, "multi_similarity")]),
+            *(gain(found.loc[(name, TOGETHER, alone)]) for alone in APART.values()),
+        ]
+        for name in runs
+    ]
+    return table([title(MAIN_METRIC), "with both", *APART], rows)
+
+
 def _runs(name: str) -> pd.DataFrame:
-    """Return the runs on a set, those with a miner among them."""
-    studies = (study_of(name), f"miner_{name}_tuned")
+    """Return the runs on a set, those with a miner and of combinations among them."""
+    studies = (study_of(name), f"miner_{name}_tuned", f"combinations_{name}_tuned")
     paths = (RESULTS / study / "results.csv" for study in studies)
     runs = pd.concat([pd.read_csv(path) for path in paths if path.exists()])
+    several = runs.groupby(["variant", "seed"])[MAIN_METRIC].nunique() > 1
+    if several.any():
+        raise ValueError(f"{name}: the studies disagree on {list(several[several].index)}.")
     return runs.drop_duplicates(["variant", "seed"])
 
 
 def _leader(name: str, runs: pd.DataFrame, variants: Iterable[str]) -> str:
     """Return which of the variants that were run has the best trial on validation classes."""
-    studies = (f"methods_{name}_plain", f"methods_{name}", f"miner_{name}")
+    kinds = ("methods_{}_plain", "methods_{}", "miner_{}", "combinations_{}")
+    studies = (kind.format(name) for kind in kinds)
     paths = (RESULTS / study / "trials.csv" for study in studies)
     trials = pd.concat([pd.read_csv(path) for path in paths if path.exists()])
     known = set(variants) & set(runs["variant"])
@@ -227,15 +276,7 @@ def miner() -> str:
     studies = {key: f"miner_{key}_tuned" for key in published()}
     mined = {key: study for key, study in studies.items() if (RESULTS / study).exists()}
     runs = {key: pd.read_csv(RESULTS / study / "results.csv") for key, study in mined.items()}
-    compared = pd.concat(
-        {
-            (key, *pair): _difference(runs[key], *pair).loc[pair[0]]
-            for key in runs
-            for pair in MINED.values()
-        },
-        axis=1,
-    ).T
-    compared["p_value_holm"] = holm(compared["p_value"].astype(float))
+    compared = _compared(runs, [(key, *pair) for key in runs for pair in MINED.values()])
     plain = {key: _difference(runs[key], *MINED["+ miner"]).loc["contrastive"] for key in runs}
     rows = [
         [
@@ -246,6 +287,50 @@ def miner() -> str:
         for key in runs
     ]
     return table([title(MAIN_METRIC), LOSSES["contrastive"], *MINED], rows)
+
+
+def more_seeds() -> str:
+    """Return the table of the gains that were run with more seeds: the first, the later and all.
+
+    The later seeds had no part in the choice of what is in the table: they alone are corrected.
+    """
+    studies = [study for study in MORE_SEEDS if (RESULTS / study).exists()]
+    runs = {study: pd.read_csv(RESULTS / study / "results.csv") for study in studies}
+    later = _corrected({study: of[of["seed"] > FIRST_SEEDS] for study, of in runs.items()})
+    first = {study: of[of["seed"] <= FIRST_SEEDS] for study, of in runs.items()}
+    chosen, together = (_corrected(some).assign(p_value_holm=1.0) for some in (first, runs))
+    rows = []
+    for variant, study in together.query("verdict != ''").index:
+        key, (loss, _, method) = MORE_SEEDS[study], variant.partition("+")
+        every = together.loc[(variant, study)]
+        rows.append(
+            [
+                f"[{SETS[key]}](results/{study}/summary.md)",
+                f"{LOSSES[loss]} + {METHODS.get(method) or SHORT[method]}",
+                gain(chosen.loc[(variant, study)]),
+                gain(later.loc[(variant, study)]),
+                gain(every),
+                gain(every, "precision_at_1"),
+                f"{every['pairs']:.0f}",
+                f"{every['visible_difference']:.2f}",
+            ]
+        )
+    head = ["", "", "first ten seeds", "later seeds", "all seeds", "all, in P@1", "seeds"]
+    return table([*head, "visible with all"], rows)
+
+
+def _compared(
+    runs: dict[str, pd.DataFrame], comparisons: Iterable[tuple[str, str, str]]
+) -> pd.DataFrame:
+    """Return the statistics of comparisons, corrected for all of them together.
+
+    Arguments:
+        runs: those of each set.
+        comparisons: each a set, a variant and what it is compared with; the index of the result.
+    """
+    found = {(key, *pair): _difference(runs[key], *pair).loc[pair[0]] for key, *pair in comparisons}
+    differences = pd.concat(found, axis=1).T
+    return differences.assign(p_value_holm=holm(differences["p_value"].astype(float)))
 
 
 def _difference(runs: pd.DataFrame, variant: str, baseline: str) -> pd.DataFrame:
@@ -370,6 +455,8 @@ TABLES = {
     "gains_best": best,
     "gains_trials": trials,
     "gains_miner": miner,
+    "gains_seeds": more_seeds,
+    "gains_together": together,
     "power": power,
     "cost": cost,
 }
