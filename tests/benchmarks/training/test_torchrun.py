@@ -114,6 +114,9 @@ def folder_of(config: Path, run: Run) -> Path:
 def test_two_processes_train_as_one(config, tmp_path):
     """The last run is killed, too, and goes on."""
     assert -signal.SIGKILL in torchrun(config), printed(0, config)
+    # Where the other process sees that before it is ended itself, it prints its error.
+    assert printed(1, config).partition("Process ")[0] == ""
+    (of_rank(1, config) / forked_processes.OUTPUT).unlink()
     checkpoint_path = folder_of(config, run_of(config, "proxy_anchor+see")) / "checkpoint.pt"
     assert files.load(checkpoint_path)["epoch"] == 1
     assert torchrun(config) == [0, 0], printed(0, config)
